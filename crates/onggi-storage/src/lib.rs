@@ -1,0 +1,12 @@
+//! The files of a repository on disk, S3, SFTP or in memory.
+//!
+//! Everything above this crate sees one trait, [`Storage`]; protocols stand behind it and decorators
+//! (retry, limit, cache, faults) around it. It knows nothing of encryption, packs or snapshots.
+
+mod error;
+mod handle;
+mod storage;
+
+pub use error::{Result, StorageError};
+pub use handle::{FileId, FileType, Handle, OwnFolder, OwnName};
+pub use storage::{FileInfo, Properties, Storage};

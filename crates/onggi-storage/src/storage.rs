@@ -1,0 +1,62 @@
+//! The trait that every storage and every decorator implements.
+
+use crate::{FileType, Handle, Result};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use std::{fmt, ops::Range};
+
+/// Where a repository keeps its files: whole, immutable, named by type and id.
+///
+/// Every implementation passes the suite in `conformance`. Decorators (`Retry`, `Limit`, `Cache`, `Faulty`) implement
+/// this trait too and hold an inner `Arc<dyn Storage>`, so that a stack is plain composition.
+///
+/// All calls may be made from many tasks at once. A call that returned `Ok` is durable: it survives a power cut
+/// as far as the storage keeps what it confirmed. A dropped future may have had its effect or not.
+#[async_trait]
+pub trait Storage: fmt::Debug + Send + Sync {
+    /// What this storage can do and where it is; pure.
+    fn properties(&self) -> Properties;
+    /// Makes the place ready for a new repository (folders, prefix); harmless if it is there already.
+    async fn prepare(&self) -> Result<()>;
+    /// Writes a new file; a reader sees all of it or nothing. An existing one is `AlreadyExists`, unless it holds
+    /// exactly this content: then the call succeeds, so that a repeated call after a lost answer is harmless.
+    async fn create(&self, handle: Handle, content: Bytes) -> Result<()>;
+    /// Reads a range, or everything. A range past the end is `Short`, never fewer bytes.
+    async fn read(&self, handle: Handle, range: Option<Range<u64>>) -> Result<Bytes>;
+    /// Tells size and time of one file.
+    async fn stat(&self, handle: Handle) -> Result<FileInfo>;
+    /// Lists each file of the type at most once, in no order; foreign names are left out. A folder that is not there
+    /// is empty if the place itself is there, `NoPlace` otherwise.
+    fn list(&self, file_type: FileType) -> BoxStream<'_, Result<FileInfo>>;
+    /// Removes a file; `NotFound` if it is not there.
+    async fn remove(&self, handle: Handle) -> Result<()>;
+}
+
+/// What a storage tells of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileInfo {
+    /// Which file.
+    pub handle: Handle,
+    /// Its length in bytes.
+    pub size: u64,
+    /// When it was written, by the storage's own clock, where the storage tells.
+    pub modified_at: Option<jiff::Timestamp>,
+}
+
+/// What a storage can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Properties {
+    /// For people: `/srv/onggi`, `s3:bucket/prefix`; never a secret.
+    pub location: String,
+    /// A listing shows every file whose `create` returned before it began.
+    pub strong_listing: bool,
+    /// `create` never replaces, even when two writers race.
+    pub exclusive_create: bool,
+    /// Confirmed writes survive a power cut; `false` where the protocol cannot say (SFTP without fsync).
+    pub durable: bool,
+    /// How many calls at once are useful.
+    pub connections: usize,
+    /// Reading costs little (local disk): no cache is worth its space.
+    pub is_local: bool,
+}
