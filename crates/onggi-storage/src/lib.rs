@@ -3,10 +3,12 @@
 //! Everything above this crate sees one trait, [`Storage`]; protocols stand behind it and decorators
 //! (retry, limit, cache, faults) around it. It knows nothing of encryption, packs or snapshots.
 
+pub mod clock;
 mod error;
 mod handle;
 mod storage;
 
+pub use clock::Clock;
 pub use error::{Result, StorageError};
 pub use handle::{FileId, FileType, Handle, OwnFolder, OwnName};
 pub use storage::{FileInfo, Properties, Storage};

@@ -46,6 +46,7 @@ pub struct FileInfo {
 
 /// What a storage can do.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each read by its name")]
 pub struct Properties {
     /// For people: `/srv/onggi`, `s3:bucket/prefix`; never a secret.
     pub location: String,
