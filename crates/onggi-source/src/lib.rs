@@ -1,1 +1,23 @@
-//! onggi-source.
+//! What is backed up: the contract between the engine and all kinds of sources, and the adapters of each kind.
+//!
+//! Start at [`Source`]: its documentation says who calls what, how often and in which order. A source pushes items into
+//! a sink ([`Items`]) and reads what is stored as a tree ([`Stored`]); it never sees a repository.
+
+mod context;
+mod item;
+mod path;
+mod source;
+
+pub use context::{
+    Context, Destination, Monitor, Problem, Progress, Purpose, RunId, SnapshotId, Spool, Stop, UnitId, World, each,
+    spool_all,
+};
+pub use item::{Chunking, Content, Item, Kind, Layout, Metadata, Secrecy, Version, Xattr};
+pub use path::{BadComponent, TreePath};
+pub use source::{
+    Base, ByteStream, Capabilities, Capture, Entry, Facts, Image, Items, Known, KnownRange, Outcome, Proof, Pushed,
+    ReadAt, ReadError, Remnant, Restore, RestorePlan, RestoreRequest, Result, Source, SourceError, Step, Stored, Unit,
+};
+
+/// An instant on the wall clock.
+pub use jiff::Timestamp;
