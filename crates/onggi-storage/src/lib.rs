@@ -4,8 +4,11 @@
 //! (retry, limit, cache, faults) around it. It knows nothing of encryption, packs or snapshots.
 
 pub mod clock;
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
 mod error;
 mod handle;
+pub mod memory;
 mod storage;
 
 pub use clock::Clock;

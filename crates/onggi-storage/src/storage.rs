@@ -1,6 +1,6 @@
 //! The trait that every storage and every decorator implements.
 
-use crate::{FileType, Handle, Result};
+use crate::{FileType, Handle, Result, StorageError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -60,4 +60,15 @@ pub struct Properties {
     pub connections: usize,
     /// Reading costs little (local disk): no cache is worth its space.
     pub is_local: bool,
+}
+
+/// The asked range of a file of `size` bytes, whole if none was asked; `Short` if it ends past the file.
+pub(crate) fn within(handle: &Handle, range: Option<Range<u64>>, size: u64) -> Result<Range<u64>> {
+    match range {
+        None => Ok(0..size),
+        Some(range) if range.end.max(range.start) > size => {
+            Err(StorageError::Short(handle.clone(), range.end.max(range.start)))
+        }
+        Some(range) => Ok(range.start..range.end.max(range.start)),
+    }
 }
