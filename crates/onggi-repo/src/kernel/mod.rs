@@ -1,0 +1,4 @@
+//! The small functions that touch every byte. They know nothing of repositories and can be replaced one by one.
+
+pub mod cipher;
+pub mod hash;
