@@ -67,8 +67,15 @@ pub trait World: Send + Sync {
     fn now(&self) -> Timestamp;
     /// The monotonic clock, to measure: time since some fixed moment.
     fn elapsed(&self) -> Duration;
-    /// Waits. Adapters use [`Context::sleep`], which wakes when the run is stopped.
+    /// Waits, for work that has nothing else to do. Adapters use [`Context::sleep`], which wakes when the run is stopped.
     async fn sleep(&self, duration: Duration);
+    /// Waits until [`elapsed`](Self::elapsed) is at least this, beside work: a limit on a call. A simulated clock moves
+    /// on for `sleep`, never for this.
+    async fn reach(&self, elapsed: Duration) {
+        while let Some(left) = elapsed.checked_sub(self.elapsed()).filter(|left| !left.is_zero()) {
+            self.sleep(left).await;
+        }
+    }
     /// 64 random bits, not for secrets.
     fn random(&self) -> u64;
     /// Makes a private file of this run on onggi's own disk; the engine deletes it after release.
@@ -241,6 +248,25 @@ impl Context {
         if waiting.next().await.is_none() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Awaits work that may be dropped half-way, such as reading from a child or a socket, but not longer than the run
+    /// is wanted.
+    pub async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Stop> {
+        let deadline = async {
+            match self.deadline {
+                Some((at, _)) => self.world.reach(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.stopped() => {}
+            done = work => return Ok(done),
+            () = deadline => {}
+        }
+        self.check()?;
+        Err(self.deadline.map_or(Stop::Cancelled, |(_, stop)| stop))
     }
 
     /// Time until the deadline, if there is one.

@@ -139,6 +139,9 @@ pub trait ReadAt: Send + Sync {
     async fn open(&self, cx: &Context, known: &Known<'_>) -> Result<Layout, ReadError>;
 
     /// Fills `buffer` completely. Called for several ranges at once; may be repeated.
+    ///
+    /// A content that has become shorter than `open` said answers a [`Problem`] of class `changed`, to be treated as if
+    /// `confirm` had answered it: `open` then tells the new length.
     async fn read(&self, cx: &Context, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError>;
 
     /// Called once, after the last read: the place to find that the content changed meanwhile.
