@@ -8,6 +8,15 @@ mod item;
 mod path;
 mod source;
 
+#[cfg(any(test, feature = "testing"))]
+pub mod bench;
+#[cfg(any(test, feature = "testing"))]
+pub mod careless;
+#[cfg(any(test, feature = "testing"))]
+pub mod fake;
+#[cfg(any(test, feature = "testing"))]
+pub mod faults;
+
 pub use context::{
     Context, Destination, Monitor, Problem, Progress, Purpose, RunId, SnapshotId, Spool, Stop, UnitId, World, each,
     spool_all,
