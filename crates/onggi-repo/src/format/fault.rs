@@ -52,4 +52,4 @@ impl FormatError {
 }
 
 /// The answer of a decoder.
-pub type Result<T> = std::result::Result<T, FormatError>;
+pub type Result<T, E = FormatError> = std::result::Result<T, E>;

@@ -129,6 +129,10 @@ id!(
     /// Names a blob: SHA-256 of its plaintext before compression.
     BlobId
 );
+id!(
+    /// Names a repository: random, written into its config.
+    RepositoryId
+);
 file_id!(
     /// Names a pack file.
     PackId,
