@@ -8,7 +8,11 @@ pub mod clock;
 pub mod conformance;
 mod error;
 mod handle;
+pub mod local;
 pub mod memory;
+#[cfg(feature = "s3")]
+pub mod s3;
+mod sabotage;
 mod storage;
 
 pub use clock::Clock;

@@ -4,6 +4,7 @@ use crate::{FileType, Handle, Result, StorageError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use jiff::Timestamp;
 use std::{fmt, ops::Range};
 
 /// Where a repository keeps its files: whole, immutable, named by type and id.
@@ -12,7 +13,8 @@ use std::{fmt, ops::Range};
 /// this trait too and hold an inner `Arc<dyn Storage>`, so that a stack is plain composition.
 ///
 /// All calls may be made from many tasks at once. A call that returned `Ok` is durable: it survives a power cut
-/// as far as the storage keeps what it confirmed. A dropped future may have had its effect or not.
+/// as far as the storage keeps what it confirmed. (Only the removal of a pack or lock may be undone by it: nothing is
+/// ordered after these, so that they may come back.) A dropped future may have had its effect or not.
 #[async_trait]
 pub trait Storage: fmt::Debug + Send + Sync {
     /// What this storage can do and where it is; pure.
@@ -31,6 +33,12 @@ pub trait Storage: fmt::Debug + Send + Sync {
     fn list(&self, file_type: FileType) -> BoxStream<'_, Result<FileInfo>>;
     /// Removes a file; `NotFound` if it is not there.
     async fn remove(&self, handle: Handle) -> Result<()>;
+    /// Removes what interrupted calls of [`create`](Self::create) left behind before that instant of the storage's
+    /// own clock, and tells how many files that were. Storages that leave nothing keep this body.
+    async fn remove_leftovers(&self, before: Timestamp) -> Result<u64> {
+        let _ = before;
+        Ok(0)
+    }
 }
 
 /// What a storage tells of a file.
@@ -41,7 +49,7 @@ pub struct FileInfo {
     /// Its length in bytes.
     pub size: u64,
     /// When it was written, by the storage's own clock, where the storage tells.
-    pub modified_at: Option<jiff::Timestamp>,
+    pub modified_at: Option<Timestamp>,
 }
 
 /// What a storage can do.
