@@ -45,7 +45,7 @@ impl KdfCost {
             && (1..=R_MAX).contains(&r)
             && (1..=P_MAX).contains(&p)
             && 128 * r * (n + p) <= MEMORY_MAX;
-        is_fine.then_some(Self { log_n: n.ilog2() as u8, r: r as u32, p: p as u32 })
+        is_fine.then(|| Self { log_n: n.ilog2() as u8, r: r as u32, p: p as u32 })
     }
 
     fn derive(self, password: &SecretString, salt: &[u8]) -> Result<Zeroizing<[u8; 64]>> {

@@ -257,7 +257,7 @@ mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_in_the_header_is_noticed(at in 0..150_usize, bit in 0..8) {
+        fn a_flipped_bit_in_the_header_is_noticed(at in 0..150_usize, bit in 0..8_u8) {
             let (mut pack, entries) = pack(&[b"hello", b"world", b"!"], Compression::Off);
             let at = pack.len() - 1 - at % (pack.len() - entries.iter().map(|entry| entry.length as usize).sum::<usize>());
             pack[at] ^= 1 << bit;

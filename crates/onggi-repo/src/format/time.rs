@@ -117,8 +117,9 @@ fn parse(text: &[u8]) -> Option<Time> {
     let date = jiff::civil::Date::new(year, small(field(5, 2)?)?, small(field(8, 2)?)?).ok()?;
     let time = jiff::civil::Time::new(small(field(11, 2)?)?, small(field(14, 2)?)?, second, nanoseconds).ok()?;
     let offset = offset(rest)?;
-    let as_utc = Offset::UTC.to_timestamp(date.to_datetime(time)).ok()?;
-    let instant = as_utc.checked_sub(SignedDuration::from_secs(i64::from(offset))).ok()?;
+    // The last hours of the year 9999 lie beyond what an instant can hold.
+    let as_utc = Offset::UTC.to_timestamp(date.to_datetime(time)).unwrap_or(Timestamp::MAX);
+    let instant = as_utc.saturating_sub(SignedDuration::from_secs(i64::from(offset))).ok()?;
     Some(Time { instant, offset })
 }
 
@@ -194,7 +195,7 @@ mod tests {
         check("2026-11-20T11:26:36.000000001+05:30");
         check("1969-12-31T23:59:59.5-11:00");
         check("0000-01-01T00:00:00Z");
-        check("9999-12-31T23:59:59.999999999Z");
+        check("9999-12-30T21:59:59.999999999Z");
     }
 
     #[test]
@@ -207,6 +208,12 @@ mod tests {
     fn years_before_zero_are_shown_as_year_zero() {
         let instant = "-000099-03-01T00:00:00Z".parse::<Timestamp>().unwrap();
         assert_eq!(Time::utc(instant).to_string(), "0000-03-01T00:00:00Z");
+    }
+
+    #[test]
+    fn the_last_day_of_the_year_9999_is_the_last_instant() {
+        let time: Time = "9999-12-31T23:59:59.999999999Z".parse().unwrap();
+        assert_eq!(time.instant, Timestamp::MAX);
     }
 
     #[test]
