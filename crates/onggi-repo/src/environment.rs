@@ -17,8 +17,6 @@ pub struct Host {
     pub uid: u32,
     /// Numeric group id.
     pub gid: u32,
-    /// Tells whether a process of this machine still lives; `None` if that cannot be known, which counts as alive.
-    pub is_alive: fn(pid: u32) -> Option<bool>,
 }
 
 /// All that a repository takes from outside besides its storage.

@@ -1,4 +1,30 @@
 //! The repository: an encrypted, deduplicated store of snapshots in the restic format, version 2.
 
+mod budget;
+mod compute;
+mod control;
+mod environment;
+mod error;
+mod file;
 pub mod format;
+pub mod index;
 pub mod kernel;
+mod key;
+mod load;
+pub mod lock;
+mod read;
+mod repository;
+mod snapshot;
+mod task;
+
+pub use budget::WriteBudget;
+pub use compute::Compute;
+pub use environment::{Environment, Host};
+pub use error::{Problem, RepoError, Result};
+pub use key::{KeyInfo, Keys, RemoveKey};
+pub use load::Loaded;
+pub use lock::{Holder, Lock, LockKind, StorageTime, Unlock};
+pub use onggi_storage::Clock;
+pub use read::ContentReader;
+pub use repository::{NewRepository, OpenOptions, Repository};
+pub use snapshot::Snapshots;
