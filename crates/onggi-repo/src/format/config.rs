@@ -126,7 +126,6 @@ impl Config {
         let mean = size("chunk_size", default.mean)?;
         match self.unknown.get("chunker").and_then(Value::as_str) {
             None | Some("rabin") => {
-                let mean = 1 << mean.ilog2();
                 let sizes = ChunkSizes {
                     min: size("chunk_min_size", default.min)?,
                     mean,
@@ -184,12 +183,13 @@ mod tests {
         let chunking = |extra: &str| Config::parse(json(extra).as_bytes()).and_then(|config| config.chunking());
         assert_eq!(chunking(""), Ok(Chunking::Rabin(ChunkSizes::DEFAULT)));
         assert_eq!(
-            chunking(r#","chunk_size":70000,"chunk_min_size":4096,"chunk_max_size":100000"#),
+            chunking(r#","chunk_size":65536,"chunk_min_size":4096,"chunk_max_size":100000"#),
             Ok(Chunking::Rabin(ChunkSizes { min: 4096, mean: 65536, max: 100_000 }))
         );
         assert_eq!(chunking(r#","chunker":"fixed_size","chunk_size":4096"#), Ok(Chunking::Fixed(4096)));
         assert!(chunking(r#","chunker":"magic""#).unwrap_err().is_newer());
         assert!(chunking(r#","chunk_size":0"#).is_err());
+        assert!(chunking(r#","chunk_size":70000"#).is_err());
         assert!(chunking(r#","chunk_min_size":9000000"#).is_err());
     }
 

@@ -2,6 +2,7 @@
 //! nonces, salts and times are arguments. Every decoder takes arbitrary bytes and answers with an error, never a panic.
 
 pub mod blob;
+pub mod chunker;
 mod compression;
 pub mod config;
 mod fault;
@@ -21,6 +22,7 @@ mod tree;
 pub mod unpacked;
 
 pub use blob::{SealedBlob, decode_blob, encode_blob};
+pub use chunker::{Chunker, Cutter};
 pub use compression::Compression;
 pub use config::{ChunkSizes, Chunking, Config};
 pub use fault::{FormatError, Reason, Result};

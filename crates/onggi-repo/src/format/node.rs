@@ -194,7 +194,7 @@ impl Node {
     }
 
     /// Appends its JSON.
-    pub(super) fn print(&self, out: &mut Vec<u8>) {
+    pub(crate) fn print(&self, out: &mut Vec<u8>) {
         let mut object = Object::open(out);
         object.string("name", quote(&self.name).as_bytes());
         object.string("type", self.kind.word());

@@ -6,3 +6,10 @@ use sha2::{Digest, Sha256};
 pub fn sha256(message: &[u8]) -> [u8; 32] {
     Sha256::digest(message).into()
 }
+
+/// SHA-256 of one message that lies in several places.
+pub fn sha256_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    parts.into_iter().for_each(|part| hasher.update(part));
+    hasher.finalize().into()
+}
