@@ -7,15 +7,21 @@ pub mod clock;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod error;
+#[cfg(any(test, feature = "testing"))]
+pub mod faulty;
 mod handle;
 pub mod local;
 pub mod memory;
+#[cfg(any(test, feature = "testing"))]
+pub mod recording;
+pub mod retry;
 #[cfg(feature = "s3")]
 pub mod s3;
 mod sabotage;
+pub mod stall;
 mod storage;
 
 pub use clock::Clock;
 pub use error::{Result, StorageError};
 pub use handle::{FileId, FileType, Handle, OwnFolder, OwnName};
-pub use storage::{FileInfo, Properties, Storage};
+pub use storage::{Advice, FileInfo, Properties, Storage};

@@ -39,6 +39,20 @@ pub trait Storage: fmt::Debug + Send + Sync {
         let _ = before;
         Ok(0)
     }
+    /// Tells decorators what the caller knows of a file; it never fails and changes no answer. Every decorator passes
+    /// it on, storages ignore it.
+    fn advise(&self, handle: &Handle, advice: Advice) {
+        let _ = (handle, advice);
+    }
+}
+
+/// What a caller knows of a file that the storage cannot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advice {
+    /// It will be read again and again, and is worth a place in a cache: a pack of trees.
+    ReadOften,
+    /// What was read did not authenticate: copies of it must be forgotten, so that the next read asks the storage.
+    Doubtful,
 }
 
 /// What a storage tells of a file.
