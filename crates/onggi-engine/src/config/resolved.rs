@@ -1,0 +1,204 @@
+//! The configuration as the engine uses it: every value read, every name checked, paths absolute. Secrets stay
+//! references until they are needed.
+
+use super::value::SecretReference;
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+/// The whole configuration.
+#[derive(Debug, Default)]
+pub struct Config {
+    /// Name of this installation.
+    pub name: Option<String>,
+    /// Zone in which times are shown; the machine's if absent.
+    pub time_zone: Option<jiff::tz::TimeZone>,
+    /// Places for files, by name.
+    pub storages: BTreeMap<String, StorageConfig>,
+    /// Repositories, by name.
+    pub repositories: BTreeMap<String, RepositoryConfig>,
+    /// What is backed up, by name.
+    pub sources: BTreeMap<String, SourceConfig>,
+    /// Sources of kinds that this build has no adapter for: name and kind.
+    pub without_adapter: BTreeMap<String, String>,
+}
+
+/// A place for files.
+#[derive(Debug, Clone)]
+pub struct StorageConfig {
+    /// Where and how.
+    pub place: StoragePlace,
+    /// Where it stands.
+    pub site: Option<String>,
+    /// What it stands on.
+    pub media: Option<String>,
+    /// It is not always connected.
+    pub is_offline: bool,
+    /// Bytes per second towards it.
+    pub upload: Option<u64>,
+    /// Bytes per second from it.
+    pub download: Option<u64>,
+    /// Calls at once; the protocol's own number if absent.
+    pub connections: Option<usize>,
+}
+
+/// Where a storage is and how it is entered.
+#[derive(Debug, Clone)]
+pub enum StoragePlace {
+    /// A directory of this machine.
+    Local {
+        /// Absolute.
+        path: PathBuf,
+    },
+    /// A bucket.
+    S3(S3Place),
+    /// A directory of another machine.
+    Sftp(SftpPlace),
+}
+
+/// A bucket and how it is entered.
+#[derive(Debug, Clone)]
+pub struct S3Place {
+    /// URL without the bucket.
+    pub endpoint: String,
+    /// Name of the bucket.
+    pub bucket: String,
+    /// What all names start with; may be empty.
+    pub prefix: String,
+    /// For the signature.
+    pub region: Option<String>,
+    /// Name of the key.
+    pub access_key: Option<SecretReference>,
+    /// Its secret.
+    pub secret_key: Option<SecretReference>,
+    /// Token of a session.
+    pub session_token: Option<SecretReference>,
+    /// The bucket is a part of the path; the protocol's habit if absent.
+    pub path_style: Option<bool>,
+    /// File of further trusted certificates.
+    pub ca: Option<PathBuf>,
+    /// How long its object lock holds, as the operator set it up.
+    pub immutable: Option<Duration>,
+}
+
+/// A directory over SSH and how it is entered.
+#[derive(Debug, Clone)]
+pub struct SftpPlace {
+    /// Name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Who logs in; the user of this process if absent.
+    pub user: Option<String>,
+    /// Directory there.
+    pub path: String,
+    /// Private key.
+    pub key: Option<SecretReference>,
+    /// Its passphrase.
+    pub key_passphrase: Option<SecretReference>,
+    /// Password.
+    pub password: Option<SecretReference>,
+    /// The host's public key.
+    pub host_key: Option<String>,
+    /// File of known hosts; `~/.ssh/known_hosts` if absent.
+    pub known_hosts: Option<PathBuf>,
+}
+
+/// An encrypted store.
+#[derive(Debug, Clone)]
+pub struct RepositoryConfig {
+    /// Name of its storage, which exists.
+    pub storage: String,
+    /// Its password.
+    pub password: SecretReference,
+    /// Whose chunks it shares when it is made.
+    pub chunker_from: Option<String>,
+    /// Deletions need more than one person.
+    pub is_protected: bool,
+    /// Everything that is written is read back.
+    pub verifies_writes: bool,
+}
+
+/// Something that is backed up.
+#[derive(Debug, Clone)]
+pub struct SourceConfig {
+    /// What it is.
+    pub kind: SourceKind,
+    /// The most that is read, in bytes per second.
+    pub rate: Option<u64>,
+    /// The longest that one unit may take.
+    pub time_limit: Option<Duration>,
+    /// Where its contents are cut, if not as the source says.
+    pub chunker: Option<Chunker>,
+    /// zstd level, 0 is off; the repository's default if absent.
+    pub compression: Option<u8>,
+    /// Runs before; the unit fails if it does.
+    pub before: Option<Vec<String>>,
+    /// Runs after, in every case.
+    pub after: Option<Vec<String>>,
+    /// Further tags of the snapshots.
+    pub tags: Vec<String>,
+}
+
+/// Where contents are cut. Lengths are in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chunker {
+    /// As the repository cuts.
+    Default,
+    /// At multiples.
+    Fixed(u32),
+    /// By content, with this mean.
+    Content(u32),
+}
+
+/// What a source is.
+#[derive(Debug, Clone)]
+pub enum SourceKind {
+    /// Files of this machine.
+    Paths(PathsConfig),
+    /// Output of a command.
+    Command(CommandConfig),
+}
+
+impl SourceKind {
+    /// The word of the file.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Paths(_) => "paths",
+            Self::Command(_) => "command",
+        }
+    }
+}
+
+/// Files of this machine.
+#[derive(Debug, Clone, Default)]
+pub struct PathsConfig {
+    /// Absolute paths, each with whether it may be absent.
+    pub paths: Vec<(PathBuf, Presence)>,
+    /// Patterns.
+    pub exclude: Vec<String>,
+    /// `name` or `name:first line`.
+    pub exclude_if_present: Vec<String>,
+    /// Directories with a `CACHEDIR.TAG`.
+    pub excludes_caches: bool,
+    /// Mount points below are not entered.
+    pub is_one_file_system: bool,
+}
+
+/// Whether a path must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Its absence is a problem.
+    Required,
+    /// Its absence is not mentioned.
+    Optional,
+}
+
+/// Output of a command.
+#[derive(Debug, Clone)]
+pub struct CommandConfig {
+    /// Program and arguments; at least one word.
+    pub command: Vec<String>,
+    /// Name of the file in the snapshot.
+    pub file: String,
+    /// No output at all is stored, not refused.
+    pub allows_empty: bool,
+}
