@@ -1,0 +1,99 @@
+//! Where the tree is, how its programs are built and how commands run in it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+/// The top of the tree.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the tree")
+}
+
+/// The cargo that runs us, in the top folder, with the committed lock file.
+pub fn cargo(subcommand: &str) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).arg(subcommand).arg("--locked");
+    command
+}
+
+/// Runs a command to its end; a status other than zero is an error that names the command.
+pub fn run(command: &mut Command) -> Result<()> {
+    let shown = shown(command);
+    let status = command.status().with_context(|| format!("start {shown}"))?;
+    ensure!(status.success(), "{shown} ended with {status}");
+    Ok(())
+}
+
+/// A command as one would type it.
+pub fn shown(command: &Command) -> String {
+    let mut words = vec![command.get_program().to_string_lossy().into_owned()];
+    words.extend(command.get_args().map(|word| word.to_string_lossy().into_owned()));
+    words.join(" ")
+}
+
+/// What cargo knows of the tree and of everything it pulls on the given targets; without one, on any.
+pub fn metadata(targets: &[String]) -> Result<Value> {
+    let mut command = cargo("metadata");
+    command.args(["--format-version", "1"]);
+    for target in targets {
+        command.args(["--filter-platform", target]);
+    }
+    let output = command.output().context("start cargo metadata")?;
+    ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).context("read the answer of cargo metadata")
+}
+
+/// Which build of the programs: quick to make, as shipped, or the fastest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// What tests use.
+    Dev,
+    /// What `cargo build --release` makes.
+    Release,
+    /// What is published and measured.
+    Dist,
+}
+
+impl Profile {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::Release => "release",
+            Self::Dist => "dist",
+        }
+    }
+
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+            Self::Dist => "dist",
+        }
+    }
+}
+
+/// Builds the named packages' programs and returns the folder they lie in.
+pub fn build(packages: &[&str], profile: Profile) -> Result<PathBuf> {
+    let mut command = cargo("build");
+    command.args(["--profile", profile.name(), "--bins"]);
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    run(&mut command)?;
+    let target =
+        metadata(&[])?["target_directory"].as_str().map(PathBuf::from).context("cargo names a target folder")?;
+    Ok(target.join(profile.folder()))
+}
+
+/// Whether a program of this name is in the search path.
+pub fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// Whether we guard the tree: then nothing may be skipped.
+pub fn in_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| value == "true" || value == "1")
+}
