@@ -26,7 +26,7 @@ fn main() -> std::io::Result<()> {
 
     report("scan, noise", &mut || scanner.scan(black_box(&noise), &mut Vec::new()))?;
     report("scan, zeros", &mut || scanner.scan(black_box(&zeros), &mut Vec::new()))?;
-    let mut cut = |bytes: &[u8]| {
+    let cut = |bytes: &[u8]| {
         let (mut cutter, mut cuts) = (chunker.cutter(), Vec::new());
         bytes.chunks(2 << 20).for_each(|piece| cutter.feed(piece, &mut cuts));
         black_box(cuts);

@@ -72,6 +72,14 @@ pub struct Cutter {
 impl Cutter {
     /// Takes the next bytes and appends to `cuts` the chunk ends found in them, as offsets from the start of the content.
     pub fn feed(&mut self, bytes: &[u8], cuts: &mut Vec<u64>) {
+        if is_zero(bytes) {
+            self.feed_zeros(bytes.len() as u64, cuts);
+        } else {
+            self.take(bytes, cuts);
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8], cuts: &mut Vec<u64>) {
         // A candidate that is known and far enough from the last cut is a cut at once: none is left for the next call.
         self.candidates.clear();
         // Nothing before the shortest chunk can be a cut, so the scan starts one window before it.
@@ -87,7 +95,7 @@ impl Cutter {
     pub fn feed_zeros(&mut self, mut length: u64, cuts: &mut Vec<u64>) {
         const ZEROS: [u8; WINDOW] = [0; WINDOW];
         let (min, entry) = (u64::from(self.chunker.sizes.min), length.min(WINDOW as u64));
-        self.feed(&ZEROS[..entry as usize], cuts);
+        self.take(&ZEROS[..entry as usize], cuts);
         length -= entry;
         let end = self.position + length;
         let is_zero_window = self.tail.len() == WINDOW - 1 && self.tail.iter().all(|&byte| byte == 0);
@@ -137,6 +145,11 @@ impl Cutter {
         self.tail.drain(..surplus);
         self.tail.extend_from_slice(kept);
     }
+}
+
+/// Whether there are only zeros; other content is left at the first page that holds something.
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(4096).all(|page| page.iter().fold(0, |any, byte| any | byte) == 0)
 }
 
 /// Cuts every so many bytes: the lengths of the chunks of a content.

@@ -15,6 +15,7 @@ pub mod node;
 pub mod pack;
 mod polynomial;
 mod quote;
+pub mod rechunk;
 pub mod seal;
 mod snapshot;
 mod time;

@@ -59,14 +59,12 @@ impl Scanner {
             return;
         }
         let segment = (bytes.len() - WINDOW) / STREAMS;
-        if segment < WINDOW {
+        if segment == 0 {
             return self.scan_one(bytes, 0, found);
         }
         let mut hits: [Vec<Run>; STREAMS] = Default::default();
         self.scan_streams(bytes, segment, &mut hits);
-        for hits in &hits {
-            found.extend_from_slice(hits);
-        }
+        hits.iter().for_each(|hits| found.extend_from_slice(hits));
         self.scan_one(bytes, segment * STREAMS, found);
     }
 
@@ -74,36 +72,34 @@ impl Scanner {
     fn scan_streams(&self, bytes: &[u8], segment: usize, hits: &mut [Vec<Run>; STREAMS]) {
         let stretch: [&[u8]; STREAMS] =
             std::array::from_fn(|stream| &bytes[stream * segment..(stream + 1) * segment + WINDOW]);
-        let leaving: [&[u8]; STREAMS] = std::array::from_fn(|stream| &stretch[stream][..segment]);
-        let entering: [&[u8]; STREAMS] = std::array::from_fn(|stream| &stretch[stream][WINDOW..]);
         let mut state: [u64; STREAMS] = std::array::from_fn(|stream| self.prime(stretch[stream]));
-        let record = |state: &[u64; STREAMS], step: usize, hits: &mut [Vec<Run>; STREAMS]| {
-            for stream in 0..STREAMS {
-                if state[stream] & self.mask == 0 {
-                    push(&mut hits[stream], stream * segment + WINDOW + step);
-                }
-            }
-        };
-        record(&state, 0, hits);
-        // The position after the last step belongs to the next stream.
-        for step in 0..segment - 1 {
+        // The first position of each other stream is the last of the one before.
+        if state[0] & self.mask == 0 {
+            push(&mut hits[0], WINDOW);
+        }
+        let (fold, leave, mask) = (&*self.fold, &*self.leave, self.mask);
+        let leaving = stretch.map(|stretch| &stretch[..segment]);
+        let entering = stretch.map(|stretch| &stretch[WINDOW..][..segment]);
+        for step in 0..segment {
             let mut is_any = false;
             for stream in 0..STREAMS {
-                state[stream] = self.step(state[stream], leaving[stream][step], entering[stream][step]);
-                is_any |= state[stream] & self.mask == 0;
+                state[stream] = next(fold, leave, state[stream], leaving[stream][step], entering[stream][step]);
+                is_any |= state[stream] & mask == 0;
             }
             if is_any {
-                record(&state, step + 1, hits);
+                for stream in (0..STREAMS).filter(|&stream| state[stream] & mask == 0) {
+                    push(&mut hits[stream], stream * segment + WINDOW + step + 1);
+                }
             }
         }
     }
 
-    /// Scans everything from `start` as a single stream.
+    /// Scans everything after `start + WINDOW`, and from the very start that position too, as a single stream.
     fn scan_one(&self, bytes: &[u8], start: usize, found: &mut Vec<Run>) {
         let bytes = &bytes[start..];
         let mut state = self.prime(bytes);
-        if state & self.mask == 0 {
-            push(found, start + WINDOW);
+        if start == 0 && state & self.mask == 0 {
+            push(found, WINDOW);
         }
         for (at, (&leaving, &entering)) in bytes.iter().zip(&bytes[WINDOW..]).enumerate() {
             state = self.step(state, leaving, entering);
@@ -118,11 +114,16 @@ impl Scanner {
         bytes[..WINDOW].iter().fold(0, |state, &byte| self.step(state, 0, byte))
     }
 
-    #[inline(always)]
     fn step(&self, state: u64, leaving: u8, entering: u8) -> u64 {
-        let top = (state >> (Polynomial::DEGREE - 8)) as u8;
-        (state << 8 | u64::from(entering)) ^ self.fold[usize::from(top)] ^ self.leave[usize::from(leaving)]
+        next(&self.fold, &self.leave, state, leaving, entering)
     }
+}
+
+/// The fingerprint one byte on.
+#[inline]
+fn next(fold: &[u64; 256], leave: &[u64; 256], state: u64, leaving: u8, entering: u8) -> u64 {
+    let top = (state >> (Polynomial::DEGREE - 8)) as u8;
+    (state << 8 | u64::from(entering)) ^ fold[usize::from(top)] ^ leave[usize::from(leaving)]
 }
 
 fn push(runs: &mut Vec<Run>, position: usize) {
