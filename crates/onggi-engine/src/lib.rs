@@ -2,3 +2,8 @@
 //! `edge`.
 
 pub mod config;
+pub mod exit;
+pub mod report;
+mod sabotage;
+pub mod watch;
+pub mod window;
