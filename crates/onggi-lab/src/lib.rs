@@ -1,1 +1,8 @@
-//! onggi-lab.
+//! The test lab: what spans crates or needs real programs and services. Never shipped; nothing that is depends on it.
+
+pub mod bench;
+pub mod compare;
+pub mod corpus;
+pub mod describe;
+pub mod measure;
+pub mod program;

@@ -1,0 +1,128 @@
+//! What automation runs of the lab: making sets, comparing folders, measuring.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people at a terminal")]
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
+use onggi_lab::bench::{self, Peer, Plan};
+use onggi_lab::compare::{Aspects, compare};
+use onggi_lab::corpus::mixed::Mixed;
+use onggi_lab::corpus::{golden, zoo};
+use onggi_lab::describe::describe;
+use onggi_lab::measure;
+
+#[derive(Parser)]
+#[command(name = "onggi-lab", about = "Sets to back up, comparison of folders, measuring; never shipped")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Writes the mixed set into a folder
+    Mixed {
+        folder: PathBuf,
+        /// An eighth of it
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Writes every kind of entry and metadata into a folder
+    Zoo { folder: PathBuf },
+    /// Writes what golden repositories hold, as it is at the given turn
+    GoldenSource {
+        #[arg(long)]
+        turn: u32,
+        folder: PathBuf,
+    },
+    /// Describes a folder, one line per entry
+    Describe { folder: PathBuf },
+    /// Compares two folders; ends with 1 if they differ
+    Compare { left: PathBuf, right: PathBuf },
+    /// Measures programs beside each other and prints the report
+    Bench(Bench),
+    /// Runs a command and answers with its cost; the other half of `bench`
+    #[command(hide = true)]
+    Measured {
+        #[arg(long)]
+        log: PathBuf,
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
+}
+
+#[derive(clap::Args)]
+struct Bench {
+    /// The programs; each file name begins with onggi, restic, rustic or borg
+    #[arg(required = true)]
+    programs: Vec<PathBuf>,
+    /// An eighth of the set
+    #[arg(long)]
+    quick: bool,
+    /// How often; the medians are reported
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Where the set is written
+    #[arg(long)]
+    source: PathBuf,
+    /// Where repositories and restored files go; best in memory
+    #[arg(long)]
+    work: PathBuf,
+    /// How the command is named in the report
+    #[arg(long, default_value = "onggi-lab bench")]
+    title: String,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Mixed { folder, quick } => Ok(set(quick).write(&folder)?),
+        Command::Zoo { folder } => {
+            for what in zoo::write(&folder)? {
+                eprintln!("LEFT OUT: {what}");
+            }
+            Ok(())
+        }
+        Command::GoldenSource { turn, folder } => Ok(golden::write(&folder, turn)?),
+        Command::Describe { folder } => {
+            print!("{}", describe(&folder)?);
+            Ok(())
+        }
+        Command::Compare { left, right } => show_differences(&left, &right),
+        Command::Bench(arguments) => run_bench(&arguments),
+        Command::Measured { log, command } => {
+            println!("{}", measure::run_and_report(&command, &log)?);
+            Ok(())
+        }
+    }
+}
+
+fn set(quick: bool) -> Mixed {
+    if quick { Mixed::QUICK } else { Mixed::FULL }
+}
+
+fn show_differences(left: &Path, right: &Path) -> Result<()> {
+    let aspects = Aspects { owners: rustix::process::geteuid().is_root(), ..Aspects::ALL };
+    let differences = compare(left, right, aspects)?;
+    for difference in &differences {
+        println!("{difference}");
+    }
+    if !differences.is_empty() {
+        bail!("{} differences", differences.len());
+    }
+    println!("equal: names, content, modes, times, links, attributes");
+    Ok(())
+}
+
+fn run_bench(arguments: &Bench) -> Result<()> {
+    let peers = arguments.programs.iter().map(|program| Peer::of(program)).collect::<Result<Vec<_>>>()?;
+    let plan = Plan {
+        set: set(arguments.quick),
+        runs: arguments.runs,
+        source: arguments.source.clone(),
+        work: arguments.work.clone(),
+        measurer: std::env::current_exe()?,
+    };
+    print!("{}", bench::run(&plan, &peers, &arguments.title, &|text| eprintln!("{text}"))?);
+    Ok(())
+}
