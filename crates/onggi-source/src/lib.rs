@@ -8,6 +8,14 @@ mod item;
 mod path;
 mod source;
 
+pub mod carrier;
+pub mod command;
+mod config;
+mod hook;
+pub mod paths;
+pub mod quantity;
+mod sabotage;
+
 #[cfg(any(test, feature = "testing"))]
 pub mod bench;
 #[cfg(any(test, feature = "testing"))]
@@ -17,10 +25,12 @@ pub mod fake;
 #[cfg(any(test, feature = "testing"))]
 pub mod faults;
 
+pub use config::{ConfigFault, SourceConfig, Surroundings};
 pub use context::{
     Context, Destination, Monitor, Problem, Progress, Purpose, RunId, SnapshotId, Spool, Stop, UnitId, World, each,
     spool_all,
 };
+pub use hook::Hook;
 pub use item::{Chunking, Content, Item, Kind, Layout, Metadata, Secrecy, Version, Xattr};
 pub use path::{BadComponent, TreePath};
 pub use source::{

@@ -1,0 +1,6 @@
+//! What carries calls to systems; shared by the adapters, which never import each other.
+
+mod process;
+
+pub use process::{Exit, Launch, Launcher, Running, SystemLauncher};
+pub(crate) use process::{check_exits, run_to_end};

@@ -1,0 +1,115 @@
+//! Hands a stored output to a command that takes it on its standard input.
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+
+use super::Command;
+use crate::carrier::{Launch, Running, check_exits};
+use crate::context::Context;
+use crate::path::TreePath;
+use crate::source::{
+    Entry, Known, Proof, ReadAt, ReadError, Restore, RestorePlan, RestoreRequest, Result, SourceError, Step, Stored,
+};
+
+/// How much is read and written at once, in bytes.
+const STEP_BYTES: u64 = 64 << 10;
+
+pub(super) struct IntoCommand<'a> {
+    command: &'a Command,
+    request: &'a RestoreRequest,
+    from: &'a dyn Stored,
+    file: TreePath,
+    plan: RestorePlan,
+    done: bool,
+}
+
+impl<'a> IntoCommand<'a> {
+    pub(super) async fn plan(command: &'a Command, request: &'a RestoreRequest, from: &'a dyn Stored) -> Result<Self> {
+        let (root, file) = (command.root()?, command.file()?);
+        let found = from.list(&root).await?.into_iter().find(|entry| entry.path == file && entry.kind.is_file());
+        let step = match &found {
+            Some(Entry { length, .. }) => {
+                let into = command.config.restore_command.join(" ");
+                Step::Replace(format!("what `{into}` makes of {file}, {length} bytes"))
+            }
+            None => Step::Cannot(format!("{file} is not in the snapshot")),
+        };
+        Ok(Self { command, request, from, file, plan: RestorePlan { steps: vec![step] }, done: false })
+    }
+
+    fn launch(&self, cx: &Context) -> Launch {
+        let stages = [&self.command.config.restore_command];
+        Launch { takes_input: true, ..self.command.launch(cx, &self.request.unit, stages) }
+    }
+}
+
+#[async_trait]
+impl Restore for IntoCommand<'_> {
+    fn plan(&self) -> &RestorePlan {
+        &self.plan
+    }
+
+    async fn apply(&mut self, cx: &Context) -> Result<()> {
+        let content = self.from.open(&self.file).await?;
+        let mut running = self.command.surroundings.launcher.start(&self.launch(cx)).await?;
+        let fed = feed(cx, &*content, &mut *running).await;
+        if let Err(stopped @ SourceError::Stopped(_)) = fed {
+            return Err(stopped);
+        }
+        while cx.unless_stopped(running.read()).await??.is_some() {}
+        let exits = cx.unless_stopped(running.wait()).await??;
+        check_exits(&exits, &running.tail())?; // says more than a broken pipe
+        fed?;
+        self.done = true;
+        Ok(())
+    }
+
+    async fn prove(&mut self, cx: &Context) -> Result<Proof> {
+        cx.check()?;
+        if !self.done {
+            return Err(SourceError::Incomplete("nothing was restored".to_owned()));
+        }
+        let command = self.command.config.restore_command.join(" ");
+        Ok(Proof { checks: vec![format!("`{command}` took all and exited with status 0")] })
+    }
+}
+
+/// Writes the whole content, holes as zeros, and ends the input.
+///
+/// The command's own output is not read meanwhile: one that answers more than a pipe holds before it has read all would
+/// stand still until the run's time limit.
+async fn feed(cx: &Context, content: &dyn ReadAt, running: &mut dyn Running) -> Result<()> {
+    let layout = content.open(cx, &Known::default()).await.map_err(lost)?;
+    let mut data = layout.data.into_iter().peekable();
+    let mut offset = 0;
+    while offset < layout.length {
+        cx.check()?;
+        let _ = data.next_if(|range| range.end <= offset);
+        let (in_data, until) = match data.peek() {
+            Some(range) if range.start <= offset => (true, range.end),
+            Some(range) => (false, range.start),
+            None => (false, layout.length),
+        };
+        let length = (until - offset).min(STEP_BYTES);
+        let mut step = BytesMut::zeroed(length as usize);
+        if in_data {
+            content.read(cx, offset, &mut step).await.map_err(lost)?;
+        }
+        write(cx, running, step.freeze()).await?;
+        offset += length;
+    }
+    content.confirm(cx).await.map_err(lost)?;
+    running.end_input().await
+}
+
+async fn write(cx: &Context, running: &mut dyn Running, bytes: Bytes) -> Result<()> {
+    cx.unless_stopped(running.write(bytes)).await?
+}
+
+/// A lost file is all that there is to restore.
+fn lost(error: ReadError) -> SourceError {
+    match error {
+        ReadError::Unit(error) => error,
+        ReadError::Item(problem) => SourceError::Incomplete(problem.to_string()),
+    }
+}
