@@ -1,0 +1,66 @@
+//! Questions to a person. Asked only on a terminal, always on stderr, and never answered by an end of input.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use secrecy::SecretString;
+
+/// Whether somebody can be asked.
+pub fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks a question and reads one line; `None` at the end of input.
+pub fn line(question: &str) -> io::Result<Option<String>> {
+    write_question(question)?;
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer)?;
+    Ok((read > 0).then(|| answer.trim().to_owned()))
+}
+
+/// Asks for consent; only `yes` and `y` give it.
+pub fn consent(question: &str) -> io::Result<bool> {
+    let answer = line(&format!("{question} [y/N] "))?;
+    Ok(answer.is_some_and(|answer| matches!(answer.to_lowercase().as_str(), "y" | "yes")))
+}
+
+/// Asks for a password without showing it; `None` at the end of input.
+pub fn password(question: &str) -> io::Result<Option<SecretString>> {
+    write_question(question)?;
+    let hidden = Hidden::new()?;
+    let mut answer = zeroize::Zeroizing::new(String::with_capacity(256));
+    let read = io::stdin().lock().read_line(&mut answer)?;
+    drop(hidden);
+    writeln!(io::stderr())?;
+    Ok((read > 0).then(|| answer.trim_end_matches(['\n', '\r']).into()))
+}
+
+/// Columns of the terminal that stderr is.
+pub fn columns() -> usize {
+    tcgetwinsize(io::stderr()).map_or(80, |size| if size.ws_col == 0 { 80 } else { usize::from(size.ws_col) })
+}
+
+fn write_question(question: &str) -> io::Result<()> {
+    let mut talk = io::stderr().lock();
+    talk.write_all(question.as_bytes())?;
+    talk.flush()
+}
+
+/// As long as it lives, the terminal does not show what is typed.
+struct Hidden(Termios);
+
+impl Hidden {
+    fn new() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Flush, &silent)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.0);
+    }
+}
