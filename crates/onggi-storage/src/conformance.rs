@@ -84,7 +84,9 @@ fn own(folder: OwnFolder, name: &str) -> Handle {
 
 /// Bytes that differ at every offset from those of another seed.
 fn content(seed: u8, length: usize) -> Bytes {
-    (0..length).map(|at| (at as u8).wrapping_mul(31) ^ (at >> 8) as u8 ^ seed).collect()
+    // A period that is no power of two, so that shifted blocks are noticed.
+    let period: Vec<u8> = (0..65_521_u32).map(|at| (at.wrapping_mul(31) ^ (at >> 8)) as u8 ^ seed).collect();
+    Bytes::from(period.repeat(length / period.len() + 1)).slice(..length)
 }
 
 async fn handles(storage: &dyn Storage, file_type: FileType) -> Vec<Handle> {

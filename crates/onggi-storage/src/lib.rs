@@ -3,6 +3,8 @@
 //! Everything above this crate sees one trait, [`Storage`]; protocols stand behind it and decorators
 //! (retry, limit, cache, faults) around it. It knows nothing of encryption, packs or snapshots.
 
+mod blocking;
+pub mod cache;
 pub mod clock;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
@@ -10,6 +12,7 @@ mod error;
 #[cfg(any(test, feature = "testing"))]
 pub mod faulty;
 mod handle;
+pub mod limit;
 pub mod local;
 pub mod memory;
 #[cfg(any(test, feature = "testing"))]

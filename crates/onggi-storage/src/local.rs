@@ -8,7 +8,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use crate::{FileInfo, FileType, Handle, Properties, Result, Storage, StorageError};
+use crate::{FileInfo, FileType, Handle, Properties, Result, Storage, StorageError, blocking};
 use async_trait::async_trait;
 use bytes::Bytes;
 use disk::{Disk, Kernel};
@@ -17,7 +17,6 @@ use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use std::{
     ops::Range,
-    panic,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -59,13 +58,8 @@ impl Local {
     /// Runs file system calls, which block, away from the threads that serve tasks.
     async fn blocking<T: Send + 'static>(&self, act: impl FnOnce(&Inner) -> Result<T> + Send + 'static) -> Result<T> {
         let inner = self.inner.clone();
-        match tokio::task::spawn_blocking(move || act(&inner)).await {
-            Ok(answer) => answer,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => panic::resume_unwind(panic),
-                Err(cancelled) => Err(StorageError::Unreachable(cancelled.into())),
-            },
-        }
+        let answer = blocking::run(move || act(&inner)).await;
+        answer.unwrap_or_else(|cancelled| Err(StorageError::Unreachable(cancelled.into())))
     }
 }
 
