@@ -186,7 +186,10 @@ pub(crate) async fn write(
     cost: KdfCost,
 ) -> Result<KeyId> {
     if password.expose_secret().is_empty() {
-        return Err(RepoError::Refused { guard: "empty-password", reason: "an empty password protects nothing".into() });
+        return Err(RepoError::Refused {
+            guard: "empty-password",
+            reason: "an empty password protects nothing".into(),
+        });
     }
     let new = NewKeyFile {
         created: Time::utc(env.clock.now()),

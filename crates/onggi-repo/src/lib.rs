@@ -1,10 +1,12 @@
 //! The repository: an encrypted, deduplicated store of snapshots in the restic format, version 2.
 
+pub mod archive;
 mod budget;
 mod compute;
 mod control;
 mod environment;
 mod error;
+mod fence;
 mod file;
 pub mod format;
 pub mod index;
@@ -13,10 +15,13 @@ mod key;
 mod load;
 pub mod lock;
 mod read;
+mod read_back;
 mod repository;
+mod scratch;
 mod snapshot;
 mod task;
 
+pub use archive::{Archive, ArchiveOptions, ArchiveStats, Committed, ContentWriter, Cutting, Finished, SnapshotDraft};
 pub use budget::WriteBudget;
 pub use compute::Compute;
 pub use environment::{Environment, Host};
@@ -26,5 +31,6 @@ pub use load::Loaded;
 pub use lock::{Holder, Lock, LockKind, StorageTime, Unlock};
 pub use onggi_storage::Clock;
 pub use read::ContentReader;
+pub use read::fetch::{Fetch, FetchOptions, FetchSink};
 pub use repository::{NewRepository, OpenOptions, Repository};
 pub use snapshot::Snapshots;

@@ -28,7 +28,8 @@ impl Repository {
         let index = Arc::new(Index::default());
         let mut loaded = Loaded::default();
         let ids = self.list_ids(FileType::Index).await?;
-        let mut files = stream::iter(ids).map(|id| self.load_one(Arc::clone(&index), id)).buffer_unordered(self.at_once());
+        let mut files =
+            stream::iter(ids).map(|id| self.load_one(Arc::clone(&index), id)).buffer_unordered(self.at_once());
         while let Some((id, answer)) = files.next().await {
             match answer {
                 Ok(()) => loaded.indexes += 1,
@@ -71,8 +72,7 @@ impl Repository {
     /// how many were found. They are never deduplicated against.
     pub(crate) async fn load_unlisted(&self) -> Result<usize> {
         let index = self.index();
-        let listed: Vec<_> =
-            self.fresh().list(FileType::Pack).try_collect().await.act(|| "list packs".into())?;
+        let listed: Vec<_> = self.fresh().list(FileType::Pack).try_collect().await.act(|| "list packs".into())?;
         let unknown = listed.into_iter().filter_map(|file| {
             let id = PackId::from(file.handle.id()?);
             index.pack(&id).is_none().then_some((id, file.size))
@@ -107,7 +107,10 @@ impl Repository {
                 pack::HeaderRead::Done(entries) => return Ok(entries),
                 pack::HeaderRead::Need(more) if more > length && more <= size => length = more,
                 pack::HeaderRead::Need(_) => {
-                    return Err(RepoError::format(&handle, FormatError::invalid("pack header", "its length is not possible")));
+                    return Err(RepoError::format(
+                        &handle,
+                        FormatError::invalid("pack header", "its length is not possible"),
+                    ));
                 }
             }
         }

@@ -56,7 +56,11 @@ pub struct Index {
 
 impl Default for Index {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), packs: RwLock::default(), incomplete: tokio::sync::Mutex::default() }
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            packs: RwLock::default(),
+            incomplete: tokio::sync::Mutex::default(),
+        }
     }
 }
 
@@ -190,4 +194,3 @@ fn read(shard: &RwLock<Shard>) -> RwLockReadGuard<'_, Shard> {
 fn write(shard: &RwLock<Shard>) -> RwLockWriteGuard<'_, Shard> {
     shard.write().unwrap_or_else(PoisonError::into_inner)
 }
-

@@ -1,7 +1,10 @@
 //! The packs that the table's records point into.
 
 use super::{Location, shard::Record};
-use crate::format::{BlobKind, IndexId, PackId, pack::{self, PackEntry}};
+use crate::format::{
+    BlobKind, IndexId, PackId,
+    pack::{self, PackEntry},
+};
 use jiff::Timestamp;
 use std::collections::HashMap;
 

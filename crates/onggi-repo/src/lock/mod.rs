@@ -14,7 +14,7 @@ pub use unlock::Unlock;
 use crate::{
     Repository, Result,
     error::{Act, RepoError},
-    format::{LockId, Time, LockFile},
+    format::{LockFile, LockId, Time},
     task::Task,
 };
 use jiff::Timestamp;

@@ -5,7 +5,7 @@ use super::Holder;
 use crate::{
     Repository, Result,
     error::{Act, RepoError},
-    format::{LockId, LockFile},
+    format::{LockFile, LockId},
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use onggi_storage::{FileInfo, FileType};

@@ -3,6 +3,7 @@
 
 mod cache;
 mod content;
+pub(crate) mod fetch;
 
 pub(crate) use cache::TreeCache;
 pub use content::ContentReader;
@@ -10,10 +11,7 @@ pub use content::ContentReader;
 use crate::{
     Repository, Result,
     error::{Act, RepoError},
-    format::{
-        BlobId, BlobKind, blob,
-        Tree,
-    },
+    format::{BlobId, BlobKind, Tree, blob},
     index::Location,
 };
 use bytes::Bytes;

@@ -1,0 +1,257 @@
+//! Builds the trees. Items come in any order; a directory is sealed when nothing more comes, its contents are hashed
+//! and the directories below it are sealed. What is rendered and waits beyond the budget goes to the spill file.
+
+use super::{
+    content::StoredContent,
+    directory::{Directory, Entry, directory_node, render},
+    seal::{Plain, store},
+    shared::{Claim, Shared, Work},
+    stats::add,
+};
+use crate::{
+    error::{RepoError, Result},
+    format::{BlobId, BlobKind, Node, node::is_safe_name},
+    scratch::Scratch,
+};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
+
+/// Directories that are not sealed, by path.
+pub(super) struct Builder {
+    directories: HashMap<Vec<u8>, Directory>,
+    root: Option<BlobId>,
+    bytes: usize,
+    bytes_max: usize,
+    spill_folder: Option<(PathBuf, String)>,
+    spill: Option<Scratch>,
+}
+
+/// A directory that is complete, taken out to be sealed.
+pub(super) struct Complete {
+    path: Vec<u8>,
+    directory: Directory,
+}
+
+impl Builder {
+    /// `spill`: folder and name of the spill file; without one everything stays in memory.
+    pub fn new(bytes_max: u64, spill_folder: Option<(PathBuf, String)>) -> Self {
+        let directories = HashMap::from([(Vec::new(), Directory::default())]);
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        Self { directories, root: None, bytes: 0, bytes_max, spill_folder, spill: None }
+    }
+
+    /// The root tree, once it is sealed.
+    pub fn root(&self) -> Option<BlobId> {
+        self.root
+    }
+
+    /// Adds an item that is whole.
+    pub fn put(&mut self, path: &[u8], node: &Node) -> Result<()> {
+        let (parent, name) = self.vacant(path)?;
+        let entry = Entry::Rendered(render(node));
+        self.set(parent, name, entry)
+    }
+
+    /// Adds a directory's metadata. The directory itself may be there already, open or sealed.
+    pub fn put_directory(&mut self, path: &[u8], node: Node, before: Option<BlobId>) -> Result<()> {
+        let (parent, name) = split(path)?;
+        self.open(parent)?;
+        let entry = self.directories.get(parent).and_then(|directory| directory.entry(name));
+        match entry {
+            Some(Entry::Sealed(tree)) => {
+                let json = render(&directory_node(name, Some(node), *tree));
+                return self.set(parent, name, Entry::Rendered(json));
+            }
+            None | Some(Entry::Open) => self.open(path)?,
+            Some(_) => return Err(duplicate(path)),
+        }
+        let directory = self.directories.get_mut(path).expect("it was just opened");
+        if directory.node.is_some() {
+            return Err(duplicate(path));
+        }
+        directory.node = Some(node);
+        directory.before = before;
+        Ok(())
+    }
+
+    /// Adds a file whose content is still to come.
+    pub fn put_waiting(&mut self, path: &[u8], node: Node) -> Result<()> {
+        let (parent, name) = self.vacant(path)?;
+        self.set(parent, name, Entry::Waiting(Box::new(node)))?;
+        self.directory(parent)?.waiting += 1;
+        Ok(())
+    }
+
+    /// A file's content is known. Returns the file's JSON, and its directory if that makes it complete.
+    pub fn resolve(&mut self, path: &[u8], content: StoredContent) -> Result<(Box<[u8]>, Option<Complete>)> {
+        let (parent, name) = split(path)?;
+        let directory = self.directory(parent)?;
+        let placeholder = Entry::Rendered(Box::default());
+        let Entry::Waiting(mut node) = directory.replace(name, placeholder)? else {
+            return Err(RepoError::Torn(format!("{} has no content to wait for", path.escape_ascii())));
+        };
+        node.size = content.length;
+        node.content = Some(content.chunks);
+        let json = render(&node);
+        directory.waiting -= 1;
+        self.set(parent, name, Entry::Rendered(json.clone()))?;
+        Ok((json, self.take_if_complete(parent)))
+    }
+
+    /// Promises that nothing more comes below a directory; returns those that are complete now.
+    pub fn leave(&mut self, path: &[u8]) -> Vec<Complete> {
+        let mut below = vec![path.to_vec()];
+        let mut complete = Vec::new();
+        while let Some(path) = below.pop() {
+            let Some(directory) = self.directories.get_mut(&path) else { continue };
+            directory.is_left = true;
+            below.extend(directory.open_names().map(|name| join(&path, name)));
+            complete.extend(self.take_if_complete(&path));
+        }
+        complete
+    }
+
+    /// A directory was sealed: notes its tree in the one above, and returns that if it is complete now.
+    fn sealed(&mut self, path: &[u8], node: Option<Node>, tree: BlobId) -> Result<Option<Complete>> {
+        if path.is_empty() {
+            self.root = Some(tree);
+            return Ok(None);
+        }
+        let (parent, name) = split(path)?;
+        let entry = match node {
+            Some(node) => Entry::Rendered(render(&directory_node(name, Some(node), tree))),
+            None => Entry::Sealed(tree),
+        };
+        self.directory(parent)?.open_below -= 1;
+        self.set(parent, name, entry)?;
+        Ok(self.take_if_complete(parent))
+    }
+
+    fn take_if_complete(&mut self, path: &[u8]) -> Option<Complete> {
+        if !self.directories.get(path).is_some_and(Directory::is_complete) {
+            return None;
+        }
+        let (path, directory) = self.directories.remove_entry(path)?;
+        self.bytes -= directory.bytes;
+        Some(Complete { path, directory })
+    }
+
+    /// Splits a path whose name is not taken, with its directory open.
+    fn vacant<'a>(&mut self, path: &'a [u8]) -> Result<(&'a [u8], &'a [u8])> {
+        let (parent, name) = split(path)?;
+        self.open(parent)?;
+        if self.directory(parent)?.entry(name).is_some() {
+            return Err(duplicate(path));
+        }
+        Ok((parent, name))
+    }
+
+    /// Makes a directory take entries, and those above it.
+    fn open(&mut self, path: &[u8]) -> Result<()> {
+        if let Some(directory) = self.directories.get(path) {
+            let is_left = directory.is_left;
+            return if is_left { Err(left(path)) } else { Ok(()) };
+        }
+        if path.is_empty() {
+            return Err(left(path));
+        }
+        let (parent, name) = split(path)?;
+        self.open(parent)?;
+        let above = self.directory(parent)?;
+        match above.entry(name) {
+            None => {
+                above.open_below += 1;
+                above.set(name, Entry::Open);
+                self.directories.insert(path.to_vec(), Directory::default());
+                Ok(())
+            }
+            Some(Entry::Sealed(_)) => Err(left(path)),
+            Some(_) => Err(duplicate(path)),
+        }
+    }
+
+    fn directory(&mut self, path: &[u8]) -> Result<&mut Directory> {
+        self.directories.get_mut(path).ok_or_else(|| left(path))
+    }
+
+    /// Sets an entry, and spills when that is too much.
+    fn set(&mut self, parent: &[u8], name: &[u8], entry: Entry) -> Result<()> {
+        self.bytes += self.directory(parent)?.set(name, entry);
+        while self.bytes > self.bytes_max && self.spill_folder.is_some() {
+            self.spill_largest()?;
+        }
+        Ok(())
+    }
+
+    fn spill_largest(&mut self) -> Result<()> {
+        if self.spill.is_none()
+            && let Some((folder, name)) = &self.spill_folder
+        {
+            self.spill = Some(Scratch::unnamed(folder, name)?);
+        }
+        let largest = self.directories.values_mut().max_by_key(|directory| directory.bytes);
+        if let (Some(directory), Some(spill)) = (largest, &mut self.spill) {
+            self.bytes -= directory.bytes;
+            directory.spill(spill)?;
+        }
+        Ok(())
+    }
+}
+
+/// Seals directories, upwards as long as that completes the next one.
+pub(super) fn seal(shared: &Arc<Shared>, complete: Complete) {
+    let mut next = Some(complete);
+    while let Some(Complete { path, directory }) = next {
+        match seal_one(shared, &path, directory) {
+            Ok(above) => next = above,
+            Err(error) => return shared.fail(error),
+        }
+    }
+    shared.changed.notify_waiters();
+}
+
+fn seal_one(shared: &Arc<Shared>, path: &[u8], directory: Directory) -> Result<Option<Complete>> {
+    let json = match directory.print(None) {
+        Ok(json) => json,
+        Err(_) => directory.print(shared.builder().spill.as_mut())?,
+    };
+    let tree = BlobId::of(&json);
+    let counter = match directory.before {
+        None => &shared.counters.dirs_new,
+        Some(before) if before == tree => &shared.counters.dirs_unmodified,
+        Some(_) => &shared.counters.dirs_changed,
+    };
+    if !path.is_empty() {
+        add(counter, 1);
+    }
+    if shared.claim(BlobKind::Tree, &tree) == Claim::New {
+        store(shared, BlobKind::Tree, tree, Plain::Bytes(json), Work::begin(shared));
+    }
+    shared.builder().sealed(path, directory.node, tree)
+}
+
+/// Directory and name. A name that no file system has is refused.
+pub(super) fn split(path: &[u8]) -> Result<(&[u8], &[u8])> {
+    let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (&path[..0], path),
+    };
+    if is_safe_name(name) {
+        return Ok((parent, name));
+    }
+    Err(RepoError::Refused { guard: "name", reason: format!("{:?} cannot be stored", path.escape_ascii().to_string()) })
+}
+
+fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
+    if parent.is_empty() { name.to_vec() } else { [parent, b"/", name].concat() }
+}
+
+fn duplicate(path: &[u8]) -> RepoError {
+    RepoError::Refused { guard: "duplicate", reason: format!("{} was stored already", path.escape_ascii()) }
+}
+
+fn left(path: &[u8]) -> RepoError {
+    RepoError::Refused {
+        guard: "left",
+        reason: format!("directory {:?} was left already", path.escape_ascii().to_string()),
+    }
+}

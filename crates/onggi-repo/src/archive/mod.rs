@@ -1,0 +1,366 @@
+//! Writing a snapshot: contents and items go in, in any order and from many tasks; a root tree comes out; committing it
+//! is the last step of all.
+//!
+//! The way of the bytes: the caller reads into windows (bounded memory) → jobs on the computing threads scan them, cut,
+//! hash, ask for duplicates, compress, seal, prove the seal, and fill packs → async uploads → index files. Jobs never
+//! wait; what must wait for memory or the storage waits in async tasks.
+//!
+//! What can be committed is a type: `Archive::finish` gives a [`Finished`] only if nothing failed and no content was
+//! interrupted, and only that has `commit`.
+
+mod builder;
+mod chunk;
+mod commit;
+mod content;
+mod cut;
+mod directory;
+mod journal;
+mod packer;
+mod parent;
+mod run;
+mod seal;
+mod shared;
+mod stats;
+mod upload;
+mod window;
+
+pub(crate) use chunk::ZERO_ID;
+pub use commit::{Committed, Finished, SnapshotDraft};
+pub use content::{ContentWriter, Cutting, PendingContent, StoredContent};
+pub use journal::Checkpoint;
+pub use parent::{ParentNode, is_unchanged};
+pub use stats::ArchiveStats;
+pub(crate) use upload::NewPack;
+pub use window::{READ_AHEAD, WINDOW_LENGTH, WINDOW_MAX, Window};
+
+use crate::{
+    Repository, Result, WriteBudget,
+    budget::{BufferPool, ByteBudget},
+    error::RepoError,
+    format::{BlobId, BlobKind, ChunkSizes, Chunker, Chunking, Compression, Node, NodeKind, PackId, SnapshotId},
+    index::PackState,
+    lock::Lock,
+    task::Task,
+};
+use builder::{Builder, Complete};
+use journal::{Earlier, Journal};
+use packer::Packer;
+use parent::Parents;
+use run::{RunTable, UsedPacks};
+use shared::{Failure, Shared, Work};
+use stats::{Counters, add};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, atomic::AtomicUsize},
+};
+use tokio::sync::{Notify, mpsc};
+use window::Windows;
+
+/// How to write an archive.
+#[derive(Debug, Clone)]
+pub struct ArchiveOptions {
+    /// Snapshots to compare with, the most alike first.
+    pub parents: Vec<SnapshotId>,
+    /// How hard to compress.
+    pub compression: Compression,
+    /// Memory.
+    pub budget: WriteBudget,
+    /// Where the run journal is; `None`: an interrupted run cannot be resumed.
+    pub journal: Option<PathBuf>,
+    /// A private folder for the spill file; `None`: directories that are not left stay in memory.
+    pub spill: Option<PathBuf>,
+    /// Uploads at once; `None`: what the storage says is useful.
+    pub connections: Option<usize>,
+    /// Reads, chunks and counts, but stores nothing.
+    pub dry_run: bool,
+}
+
+impl Default for ArchiveOptions {
+    fn default() -> Self {
+        Self {
+            parents: Vec::new(),
+            compression: Compression::DEFAULT,
+            budget: WriteBudget::STANDARD,
+            journal: None,
+            spill: None,
+            connections: None,
+            dry_run: false,
+        }
+    }
+}
+
+/// A snapshot being written. All methods may be called from many tasks at once. Dropping it commits nothing; what is
+/// stored already will be found by the next run.
+pub struct Archive {
+    shared: Arc<Shared>,
+    parents: Parents,
+    parent: Option<SnapshotId>,
+    started: jiff::Timestamp,
+    tasks: Vec<Task>,
+}
+
+impl Archive {
+    /// Starts an archive. The lock must be held and the index loaded, in this order, or blobs may be counted as stored
+    /// that someone else just removed.
+    pub async fn begin(repo: &Repository, lock: &Lock, options: ArchiveOptions) -> Result<Self> {
+        lock.check()?;
+        let mut roots = Vec::new();
+        for parent in &options.parents {
+            roots.push(repo.snapshot(*parent).await?.tree);
+        }
+        let (journal, earlier) = match &options.journal {
+            Some(path) => Journal::open(path, repo).map(|(journal, earlier)| (Some(journal), earlier))?,
+            None => (None, None),
+        };
+        let (waiting, jobs) = mpsc::unbounded_channel();
+        let (uploads, packs) = mpsc::unbounded_channel();
+        let shared = Arc::new(share(repo, lock, &options, journal, waiting, uploads)?);
+        let connections = options.connections.unwrap_or_else(|| repo.at_once()).max(1);
+        let tasks = vec![
+            Task::start(seal::waiting_room(Arc::clone(&shared), jobs)),
+            Task::start(upload::uploader(Arc::clone(&shared), packs, connections)),
+        ];
+        let (earlier, stored): (Option<Earlier>, Option<Vec<PackId>>) = earlier.unzip();
+        adopt(&shared, stored.unwrap_or_default()).await?;
+        let parents = Parents::new(repo, roots, earlier);
+        let started = repo.env().clock.now();
+        Ok(Self { shared, parents, parent: options.parents.first().copied(), started, tasks })
+    }
+
+    /// What the journal of an interrupted run or a parent snapshot has at a path (components joined by `/`).
+    pub async fn parent(&self, path: &[u8]) -> Result<Option<ParentNode>> {
+        self.shared.check()?;
+        Ok(self.parents.find(path).await)
+    }
+
+    /// Whether every chunk of a node is still stored and will stay.
+    pub fn can_keep(&self, node: &Node) -> bool {
+        node.chunks().iter().all(|id| self.shared.index.live(BlobKind::Data, id).is_some())
+    }
+
+    /// How far an interrupted run came with a long file, if the source's token is still the same and the chunks are there.
+    pub fn resume(&self, path: &[u8], token: &str) -> Option<Checkpoint> {
+        let checkpoint = self.parents.checkpoint(path)?;
+        let is_stored = |(id, _): &(BlobId, u64)| self.shared.index.live(BlobKind::Data, id).is_some();
+        (checkpoint.token == token && checkpoint.chunks.iter().all(is_stored)).then_some(checkpoint)
+    }
+
+    /// Starts the content of a file. `length`: what it is expected to have, if known. Waits while too many long contents
+    /// are being written.
+    pub async fn content(&self, cutting: Cutting, length: Option<u64>) -> Result<ContentWriter> {
+        ContentWriter::start(&self.shared, cutting, length).await
+    }
+
+    /// Adds a file. The node's content and size come from the content.
+    pub async fn put_file(&self, path: &[u8], node: Node, content: PendingContent) -> Result<()> {
+        self.shared.check()?;
+        let counter = match self.parents.find(path).await {
+            Some(before) if before.kind == NodeKind::File => &self.shared.counters.files_changed,
+            _ => &self.shared.counters.files_new,
+        };
+        let path = path.to_vec();
+        let taken = named(node, &path).and_then(|node| self.shared.builder().put_waiting(&path, node));
+        if let Err(error) = taken {
+            content.abandon();
+            return Err(error);
+        }
+        add(counter, 1);
+        let work = Work::begin(&self.shared);
+        content.when_done(Box::new(move |shared, content| {
+            resolve(shared, &path, content);
+            drop(work);
+        }));
+        Ok(())
+    }
+
+    /// Adds a file with the content that a parent has; owner, mode, times and all else come from `node`. `false` if the
+    /// repository has lost a part of that content: it must be read again.
+    pub async fn keep_file(&self, path: &[u8], node: Node, parent: &Node) -> Result<bool> {
+        self.shared.check()?;
+        if !parent.chunks().iter().all(|id| self.shared.use_stored(BlobKind::Data, id)) {
+            return Ok(false);
+        }
+        #[cfg(sabotage = "SB15")]
+        let node = {
+            let _ = node;
+            parent.clone()
+        };
+        let mut node = named(node, path)?;
+        node.content = Some(parent.chunks().to_vec());
+        node.size = parent.size;
+        self.shared.builder().put(path, &node)?;
+        add(&self.shared.counters.files_unmodified, 1);
+        add(&self.shared.counters.bytes_processed, node.size);
+        if let Some(journal) = &self.shared.journal {
+            journal.file(path, &directory::render(&node));
+        }
+        Ok(true)
+    }
+
+    /// Adds a directory, a symlink, or anything else without content. The root itself has no metadata in this format.
+    pub async fn put(&self, path: &[u8], node: Node) -> Result<()> {
+        self.shared.check()?;
+        if path.is_empty() && node.kind == NodeKind::Dir {
+            return Ok(());
+        }
+        let node = named(node, path)?;
+        if node.kind != NodeKind::Dir {
+            add(&self.shared.counters.others, 1);
+            return self.shared.builder().put(path, &node);
+        }
+        let before = self.parents.find(path).await.and_then(|before| before.subtree);
+        self.shared.builder().put_directory(path, node, before)
+    }
+
+    /// Promises that nothing more comes below a directory. Its metadata may still come.
+    pub async fn leave(&self, path: &[u8]) -> Result<()> {
+        self.shared.check()?;
+        let complete = self.shared.builder().leave(path);
+        seal_all(&self.shared, complete);
+        Ok(())
+    }
+
+    /// Notes in the journal how far a long file came, so that an interrupted run can go on there.
+    pub fn checkpoint(&self, path: &[u8], checkpoint: Checkpoint) {
+        if let Some(journal) = &self.shared.journal {
+            journal.checkpoint(path, checkpoint);
+        }
+    }
+
+    /// Stores and announces what was found new so far, so that an interruption after this loses none of it.
+    pub async fn flush(&self) -> Result<()> {
+        packer::close_all(&self.shared);
+        self.shared.wait_until(Shared::has_stored_all).await?;
+        upload::announce(&self.shared).await
+    }
+
+    /// Figures so far.
+    pub fn stats(&self) -> ArchiveStats {
+        self.shared.counters.read()
+    }
+
+    /// Ends the archive: all contents hashed, all directories sealed, all packs stored, all index files written. Fails if
+    /// anything failed or was interrupted at any time.
+    pub async fn finish(self) -> Result<Finished> {
+        let shared = &self.shared;
+        self.leave(b"").await?;
+        shared.wait_until(|shared| shared.builder().root().is_some() && shared.is_idle()).await?;
+        packer::close_all(shared);
+        shared.wait_until(Shared::is_idle).await?;
+        #[cfg(not(sabotage = "SB04"))]
+        upload::announce(shared).await?;
+        shared.check()?;
+        let root = shared.builder().root().expect("waited for it");
+        Ok(Finished::new(self, root))
+    }
+}
+
+fn share(
+    repo: &Repository,
+    lock: &Lock,
+    options: &ArchiveOptions,
+    journal: Option<Journal>,
+    waiting: mpsc::UnboundedSender<seal::SealJob>,
+    uploads: mpsc::UnboundedSender<upload::Upload>,
+) -> Result<Shared> {
+    let chunking = repo.config().chunking().map_err(|fault| RepoError::format("config", fault))?;
+    let sizes = if let Chunking::Rabin(sizes) = chunking { sizes } else { ChunkSizes::DEFAULT };
+    let pool = BufferPool::new(options.budget.windows / 2);
+    let index = repo.index();
+    let spill = options
+        .spill
+        .clone()
+        .map(|folder| (folder, format!("spill-{:032x}", u128::from_le_bytes(repo.env().random()))));
+    Ok(Shared {
+        lock: lock.watch(),
+        compression: options.compression,
+        chunking,
+        chunker: Chunker::new(repo.config().polynomial, sizes),
+        is_dry: options.dry_run,
+        windows: Windows::new(options.budget.windows, sizes.max.into(), pool.clone()),
+        pool,
+        packs: ByteBudget::new(options.budget.packs),
+        run: RunTable::new(),
+        used: UsedPacks::new(index.all_packs().len()),
+        packer: Packer::new(options.budget.packs),
+        waiting,
+        uploads,
+        builder: Mutex::new(Builder::new(options.budget.trees, spill)),
+        counters: Counters::default(),
+        new_files: Mutex::default(),
+        journal,
+        failure: Failure::default(),
+        work: AtomicUsize::new(0),
+        sending: AtomicUsize::new(0),
+        changed: Notify::new(),
+        repo: repo.clone(),
+        index,
+    })
+}
+
+/// Announces packs that an interrupted run stored without announcing them. Those that are not whole are left to prune.
+async fn adopt(shared: &Arc<Shared>, packs: Vec<PackId>) -> Result<()> {
+    for id in packs {
+        if shared.index.pack(&id).is_some() {
+            continue;
+        }
+        let Ok(info) = shared.repo.fresh().stat(id.handle()).await else { continue };
+        match shared.repo.read_header(id, info.size).await {
+            Ok(entries) => {
+                shared.index.add(id, PackState::Live, &entries);
+                let kind = entries.first().map_or(BlobKind::Data, |entry| entry.kind);
+                shared.new_files().adopt(NewPack { id, kind, size: info.size }, entries);
+            }
+            Err(error) if error.is_damage() || error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The node under the name of its path.
+fn named(mut node: Node, path: &[u8]) -> Result<Node> {
+    node.name = builder::split(path)?.1.to_vec();
+    Ok(node)
+}
+
+/// A file's content is whole: renders the file, and seals its directory if that was the last one.
+fn resolve(shared: &Arc<Shared>, path: &[u8], content: StoredContent) {
+    add(&shared.counters.bytes_processed, content.length);
+    let resolved = shared.builder().resolve(path, content);
+    match resolved {
+        Err(error) => shared.fail(error),
+        Ok((json, complete)) => {
+            if let Some(journal) = &shared.journal {
+                journal.file(path, &json);
+            }
+            if let Some(complete) = complete {
+                builder::seal(shared, complete);
+            }
+        }
+    }
+}
+
+/// Directories sealed by one job.
+const SEALED_AT_ONCE: usize = 16;
+
+fn seal_all(shared: &Arc<Shared>, complete: Vec<Complete>) {
+    let mut complete = complete.into_iter().peekable();
+    while complete.peek().is_some() {
+        let some: Vec<Complete> = complete.by_ref().take(SEALED_AT_ONCE).collect();
+        let (owner, work) = (Arc::clone(shared), Work::begin(shared));
+        shared.repo.env().compute.spawn(move || {
+            for one in some {
+                builder::seal(&owner, one);
+            }
+            drop(work);
+        });
+    }
+}
+
+impl fmt::Debug for Archive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Archive into {:?}", self.shared.repo)
+    }
+}

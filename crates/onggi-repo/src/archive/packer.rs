@@ -1,0 +1,151 @@
+//! Open packs. Four of each kind, and every blob goes into a random one of them: whoever sees the storage cannot tell
+//! from the order of packs which chunks follow each other in a file.
+
+use super::{
+    shared::{Shared, Work},
+    upload::Upload,
+};
+use crate::{
+    budget::{Buffer, Permit},
+    format::{BlobId, BlobKind, PackEntry, PackId, pack},
+    kernel::hash,
+};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// Open packs of each kind.
+const OPEN: usize = 4;
+/// What a data pack should have, in bytes.
+const TARGET_MAX: usize = 16 << 20;
+/// Tree packs are read one by one by every command that looks at files.
+const TREE_SHARE: usize = 4;
+/// What a header takes for itself.
+const HEADER: usize = 64;
+/// What it takes for one blob.
+const HEADER_ENTRY: usize = 41;
+
+/// The open packs of one archive.
+pub(super) struct Packer {
+    open: [[Mutex<Option<OpenPack>>; OPEN]; 2],
+    /// Bytes of permits that open packs hold.
+    held: AtomicUsize,
+    target: usize,
+    budget: usize,
+}
+
+struct OpenPack {
+    buffer: Buffer,
+    entries: Vec<PackEntry>,
+    permit: Permit,
+    held: usize,
+}
+
+impl Packer {
+    pub fn new(budget: u64) -> Self {
+        let budget = usize::try_from(budget).unwrap_or(usize::MAX);
+        let target = (budget / 8).min(TARGET_MAX);
+        Self {
+            open: std::array::from_fn(|_| std::array::from_fn(|_| Mutex::default())),
+            held: AtomicUsize::new(0),
+            target,
+            budget,
+        }
+    }
+
+    fn target(&self, kind: BlobKind) -> usize {
+        if kind == BlobKind::Data { self.target } else { self.target / TREE_SHARE }
+    }
+
+    fn slots(&self) -> impl Iterator<Item = (BlobKind, &Mutex<Option<OpenPack>>)> {
+        let kinds = [BlobKind::Data, BlobKind::Tree];
+        kinds.into_iter().zip(&self.open).flat_map(|(kind, open)| open.iter().map(move |slot| (kind, slot)))
+    }
+}
+
+/// Puts a sealed blob into an open pack, and sends packs on their way that are full.
+pub(super) fn add(
+    shared: &Arc<Shared>,
+    kind: BlobKind,
+    id: BlobId,
+    sealed: &[u8],
+    uncompressed_length: Option<u32>,
+    permit: Permit,
+) {
+    let packer = &shared.packer;
+    let target = packer.target(kind);
+    let which = onggi_storage::clock::random_below(&*shared.repo.env().clock, OPEN as u64) as usize;
+    let slot = &packer.open[usize::from(kind == BlobKind::Tree)][which];
+    let mut open = lock(slot);
+    let full = open.take_if(|pack| pack.room(target) < sealed.len() + HEADER_ENTRY);
+    if let Some(pack) = &full {
+        packer.held.fetch_sub(pack.held, Ordering::AcqRel);
+    }
+    packer.held.fetch_add(sealed.len(), Ordering::AcqRel);
+    let entry = |offset| PackEntry { kind, id, offset, length: sealed.len() as u32, uncompressed_length };
+    match &mut *open {
+        Some(pack) => {
+            pack.entries.push(entry(pack.buffer.len() as u32));
+            pack.buffer.extend_from_slice(sealed);
+            pack.permit.merge(permit);
+            pack.held += sealed.len();
+        }
+        None => {
+            let mut buffer = shared.pool.take(target.max(sealed.len() + HEADER + HEADER_ENTRY));
+            buffer.extend_from_slice(sealed);
+            *open = Some(OpenPack { buffer, entries: vec![entry(0)], permit, held: sealed.len() });
+        }
+    }
+    drop(open);
+    if let Some(pack) = full {
+        pack.finish(shared, kind, Work::pack(shared));
+    }
+}
+
+/// Closes open packs, largest first, until so many bytes fit beside what they hold.
+pub(super) fn make_room(shared: &Arc<Shared>, need: usize) {
+    let packer = &shared.packer;
+    while packer.held.load(Ordering::Acquire) + need > packer.budget {
+        let size = |slot: &Mutex<Option<OpenPack>>| lock(slot).as_ref().map_or(0, |pack| pack.held);
+        let largest = packer.slots().max_by_key(|(_, slot)| size(slot));
+        let closed = largest.is_some_and(|(kind, slot)| close(shared, kind, slot));
+        if !closed {
+            return;
+        }
+    }
+}
+
+/// Closes all open packs.
+pub(super) fn close_all(shared: &Arc<Shared>) {
+    for (kind, slot) in shared.packer.slots() {
+        close(shared, kind, slot);
+    }
+}
+
+fn close(shared: &Arc<Shared>, kind: BlobKind, slot: &Mutex<Option<OpenPack>>) -> bool {
+    let Some(pack) = lock(slot).take() else { return false };
+    shared.packer.held.fetch_sub(pack.held, Ordering::AcqRel);
+    let (owner, work) = (Arc::clone(shared), Work::pack(shared));
+    shared.repo.env().compute.spawn(move || pack.finish(&owner, kind, work));
+    true
+}
+
+fn lock(slot: &Mutex<Option<OpenPack>>) -> MutexGuard<'_, Option<OpenPack>> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl OpenPack {
+    fn room(&self, target: usize) -> usize {
+        target.saturating_sub(self.buffer.len() + HEADER + self.entries.len() * HEADER_ENTRY)
+    }
+
+    /// Adds the header, names the pack and sends it to the storage.
+    fn finish(mut self, shared: &Arc<Shared>, kind: BlobKind, work: Work) {
+        pack::seal_header(shared.repo.master(), shared.repo.env().nonce(), &self.entries, &mut self.buffer);
+        let id = PackId(hash::sha256(&self.buffer));
+        let Self { buffer, entries, permit, .. } = self;
+        // The task that receives it ends only with the archive.
+        drop(shared.uploads.send(Upload { id, kind, buffer, entries, permit, work }));
+    }
+}

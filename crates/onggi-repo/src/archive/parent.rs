@@ -1,0 +1,152 @@
+//! What earlier runs stored at a path: the run journal first, then the parent snapshots in their order. A parent that
+//! cannot be read is no parent; nothing depends on it but speed.
+
+use super::{
+    builder::split,
+    journal::{Checkpoint, Earlier},
+};
+use crate::{
+    Repository,
+    error::chain,
+    format::{BlobId, Node, Tree},
+};
+use std::{
+    collections::{HashMap, VecDeque},
+    ops::Deref,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Directories remembered with their trees.
+const REMEMBERED: usize = 64;
+
+/// A node of a parent; its tree stays in memory with it.
+#[derive(Debug, Clone)]
+pub struct ParentNode(Found);
+
+#[derive(Debug, Clone)]
+enum Found {
+    InTree(Arc<Tree>, usize),
+    Own(Arc<Node>),
+}
+
+impl Deref for ParentNode {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        match &self.0 {
+            Found::InTree(tree, index) => &tree.nodes()[*index],
+            Found::Own(node) => node,
+        }
+    }
+}
+
+/// Whether a file's content may be taken over from a parent without reading it: equal size and time of the last change
+/// and, where both have them, equal time of the last metadata change and equal inode.
+///
+/// `has_ctime`: whether the node's `ctime` means anything.
+pub fn is_unchanged(node: &Node, parent: &Node, has_ctime: bool) -> bool {
+    node.kind == parent.kind
+        && parent.content.is_some()
+        && node.size == parent.size
+        && node.mtime == parent.mtime
+        && (!has_ctime || node.ctime == parent.ctime)
+        && (node.inode == 0 || parent.inode == 0 || node.inode == parent.inode)
+}
+
+/// The parents of one archive.
+pub(super) struct Parents {
+    repo: Repository,
+    roots: Vec<BlobId>,
+    earlier: Option<Earlier>,
+    directories: Mutex<Directories>,
+}
+
+#[derive(Default)]
+struct Directories {
+    trees: HashMap<(usize, Vec<u8>), Option<Arc<Tree>>>,
+    order: VecDeque<(usize, Vec<u8>)>,
+}
+
+impl Parents {
+    pub fn new(repo: &Repository, roots: Vec<BlobId>, earlier: Option<Earlier>) -> Self {
+        Self { repo: repo.clone(), roots, earlier, directories: Mutex::default() }
+    }
+
+    /// The node at a path.
+    pub async fn find(&self, path: &[u8]) -> Option<ParentNode> {
+        if let Some(node) = self.earlier.as_ref().and_then(|earlier| earlier.find(path)) {
+            return Some(ParentNode(Found::Own(Arc::new(node))));
+        }
+        let (directory, name) = split(path).ok()?;
+        for root in 0..self.roots.len() {
+            if let Some(tree) = self.tree(root, directory).await
+                && let Some(index) = position(&tree, name)
+            {
+                return Some(ParentNode(Found::InTree(tree, index)));
+            }
+        }
+        None
+    }
+
+    /// How far an interrupted run came with a long file.
+    pub fn checkpoint(&self, path: &[u8]) -> Option<Checkpoint> {
+        self.earlier.as_ref().and_then(|earlier| earlier.checkpoint(path))
+    }
+
+    /// The tree of a directory in one parent.
+    async fn tree(&self, root: usize, path: &[u8]) -> Option<Arc<Tree>> {
+        let key = (root, path.to_vec());
+        if let Some(known) = self.directories().trees.get(&key) {
+            return known.clone();
+        }
+        let id = if path.is_empty() {
+            Some(self.roots[root])
+        } else {
+            let (parent, name) = split(path).ok()?;
+            let above = Box::pin(self.tree(root, parent)).await;
+            above.and_then(|tree| position(&tree, name).and_then(|index| tree.nodes()[index].subtree))
+        };
+        let tree = match id {
+            Some(id) => self.load(id).await,
+            None => None,
+        };
+        self.directories().remember(key, tree.clone());
+        tree
+    }
+
+    async fn load(&self, id: BlobId) -> Option<Arc<Tree>> {
+        match self.repo.tree(id).await {
+            Ok(tree) => Some(tree),
+            Err(error) => {
+                tracing::warn!(
+                    tree = id.short(),
+                    error = chain(&error),
+                    "parent is not readable; its files are read anew"
+                );
+                None
+            }
+        }
+    }
+
+    fn directories(&self) -> std::sync::MutexGuard<'_, Directories> {
+        self.directories.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Directories {
+    fn remember(&mut self, key: (usize, Vec<u8>), tree: Option<Arc<Tree>>) {
+        if self.trees.insert(key.clone(), tree).is_none() {
+            self.order.push_back(key);
+        }
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.trees.remove(&oldest);
+        }
+    }
+}
+
+/// Foreign trees may be out of order; then nothing is found, and the file is read anew.
+fn position(tree: &Tree, name: &[u8]) -> Option<usize> {
+    tree.nodes().binary_search_by(|node| node.name.as_slice().cmp(name)).ok()
+}
