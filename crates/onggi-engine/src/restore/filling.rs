@@ -1,0 +1,209 @@
+//! The contents of one batch of files on their way to disk: pieces arrive in any order from many threads, and a file
+//! shows under its name when its last piece is there.
+
+use super::attributes::{self, LeftOut, Owner, Privilege};
+use super::destination::{Destination, NewFile};
+use super::directory::Damaged;
+use crate::watch::Live;
+use onggi_repo::{FetchSink, Problem as RepoProblem};
+use onggi_source::{Metadata, Problem, TreePath};
+use rustix::io::Errno;
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// A file that waits for its content.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub path: TreePath,
+    pub metadata: Metadata,
+    /// Bytes of all its chunks.
+    pub length: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    file: Option<Arc<NewFile>>,
+    missing: u64,
+    lost: Vec<Range<u64>>,
+    failed: Option<Errno>,
+}
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub files: u64,
+    pub bytes: u64,
+    pub problems: Vec<Problem>,
+    pub left_out: BTreeMap<LeftOut, u64>,
+    /// The destination has no room left; nothing more is written.
+    pub is_full: bool,
+}
+
+/// A batch.
+#[derive(Debug)]
+pub(super) struct Filling {
+    pub destination: Arc<Destination>,
+    pub slots: Vec<Slot>,
+    pub privilege: Privilege,
+    pub owner: Owner,
+    pub damaged: Damaged,
+    pub live: Arc<Live>,
+    pub outcome: Mutex<Outcome>,
+}
+
+impl Slot {
+    pub(super) fn new(path: TreePath, metadata: Metadata, length: u64) -> Self {
+        let state = State { file: None, missing: length, lost: Vec::new(), failed: None };
+        Self { path, metadata, length, state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file, made when its first piece arrives.
+    fn file(&self, destination: &Destination) -> Result<Arc<NewFile>, Errno> {
+        let mut state = self.state();
+        if let Some(error) = state.failed {
+            return Err(error);
+        }
+        if state.file.is_none() {
+            state.file = Some(Arc::new(destination.create_file(&self.path)?));
+        }
+        state.file.clone().ok_or(Errno::IO)
+    }
+}
+
+impl Filling {
+    /// Makes an empty file.
+    pub(super) fn make_empty(&self, key: usize) {
+        let slot = &self.slots[key];
+        let made = slot.file(&self.destination);
+        self.arrived(slot, 0, made.map(drop));
+    }
+
+    pub(super) fn outcome(&self) -> MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a piece; the last one finishes the file.
+    fn arrived(&self, slot: &Slot, length: u64, written: Result<(), Errno>) {
+        let (file, lost) = {
+            let mut state = slot.state();
+            if let Err(error) = written {
+                state.failed.get_or_insert(error);
+            }
+            state.missing = state.missing.saturating_sub(length);
+            if state.missing > 0 {
+                return;
+            }
+            let file = state.file.take();
+            match state.failed {
+                Some(error) => {
+                    drop(file);
+                    return self.failed(slot, error);
+                }
+                None => (file, std::mem::take(&mut state.lost)),
+            }
+        };
+        let finished = match file.or_else(|| self.destination.create_file(&slot.path).ok().map(Arc::new)) {
+            Some(file) => self.finish(slot, file, &lost),
+            None => Err(Errno::IO),
+        };
+        if let Err(error) = finished {
+            self.failed(slot, error);
+        }
+    }
+
+    fn finish(&self, slot: &Slot, file: Arc<NewFile>, lost: &[Range<u64>]) -> Result<(), Errno> {
+        // Every writer counted its piece after it let go of the file.
+        let file = Arc::into_inner(file).ok_or(Errno::BUSY)?;
+        if !lost.is_empty() {
+            self.report_damage(slot, lost);
+            if self.damaged == Damaged::Skip {
+                return Ok(());
+            }
+        }
+        file.set_length(slot.length)?;
+        let left_out = attributes::apply(file.descriptor(), &slot.metadata, self.privilege, self.owner)?;
+        let name = slot.path.name().ok_or(Errno::INVAL)?;
+        if lost.is_empty() || self.damaged == Damaged::Zero {
+            file.finish(name)?;
+        } else {
+            file.finish(&[name, b".onggi-damaged"].concat())?;
+            self.write_map(slot, name, lost)?;
+        }
+        let mut outcome = self.outcome();
+        outcome.files += 1;
+        outcome.bytes += slot.length;
+        for left in left_out {
+            *outcome.left_out.entry(left).or_default() += 1;
+        }
+        self.live.files.add(1);
+        Ok(())
+    }
+
+    /// Beside a damaged file: the offset and length of each part that is missing, one a line.
+    fn write_map(&self, slot: &Slot, name: &[u8], lost: &[Range<u64>]) -> Result<(), Errno> {
+        let lines: String = lost.iter().map(|range| format!("{} {}\n", range.start, range.end - range.start)).collect();
+        let map = self.destination.create_file(&slot.path)?;
+        map.write_at(0, lines.as_bytes())?;
+        map.finish(&[name, b".onggi-damaged.map"].concat())
+    }
+
+    fn report_damage(&self, slot: &Slot, lost: &[Range<u64>]) {
+        let bytes: u64 = lost.iter().map(|range| range.end - range.start).sum();
+        let kept = match self.damaged {
+            Damaged::Skip => "not restored",
+            Damaged::Mark => "restored as .onggi-damaged",
+            Damaged::Zero => "restored with zeros in their place",
+        };
+        let text = format!("{bytes} of {} bytes are lost in the repository; {kept}", slot.length);
+        self.problem(Problem { class: "damaged", path: Some(slot.path.clone()), text });
+    }
+
+    fn failed(&self, slot: &Slot, error: Errno) {
+        if matches!(error, Errno::NOSPC | Errno::DQUOT) {
+            self.outcome().is_full = true;
+        }
+        self.problem(Problem { class: "write-failed", path: Some(slot.path.clone()), text: error.to_string() });
+    }
+
+    pub(super) fn problem(&self, problem: Problem) {
+        self.live.problems.add(1);
+        if crate::sabotage::RESTORE_ERROR_NOT_COUNTED {
+            return;
+        }
+        self.outcome().problems.push(problem);
+    }
+}
+
+impl FetchSink for Filling {
+    fn write(&self, key: usize, offset: u64, bytes: &[u8]) {
+        let slot = &self.slots[key];
+        let written = slot.file(&self.destination).and_then(|file| file.write_at(offset, bytes));
+        self.live.bytes_moved.add(bytes.len() as u64);
+        self.live.bytes.add(bytes.len() as u64);
+        self.arrived(slot, bytes.len() as u64, written);
+    }
+
+    fn zeros(&self, key: usize, _offset: u64, length: u64) {
+        self.live.bytes.add(length);
+        self.arrived(&self.slots[key], length, Ok(()));
+    }
+
+    fn lost(&self, key: usize, offset: u64, length: u64, problem: &RepoProblem) {
+        let slot = &self.slots[key];
+        tracing::debug!(path = %slot.path, %problem, "part of a file is lost");
+        slot.state().lost.push(offset..offset + length);
+        self.arrived(slot, length, Ok(()));
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.outcome().is_full
+    }
+}
