@@ -1,0 +1,191 @@
+//! Policies over small histories. A history is a list of `month-day` or `month-dayThour`, with `p` for partial and `i` for incomplete.
+
+use super::*;
+use crate::format::{BlobId, Snapshot, Summary, Time};
+
+fn moment(text: &str) -> Timestamp {
+    let (date, hour) = text.split_once('T').unwrap_or((text, "00"));
+    let text = if date.len() > 5 { format!("{date}T{hour}:00:00Z") } else { format!("2026-{date}T{hour}:00:00Z") };
+    text.parse().unwrap()
+}
+
+fn candidate(word: &str) -> Candidate {
+    let bare = word.trim_end_matches(['p', 'i']);
+    let time = moment(bare);
+    let mut snapshot = Snapshot::new(Time::utc(time), BlobId::of(word.as_bytes()));
+    for (mark, tag) in [('p', PARTIAL), ('i', INCOMPLETE)] {
+        if word.ends_with(mark) {
+            snapshot.tags.push(tag.into());
+        }
+    }
+    Candidate { id: SnapshotId::of(word.as_bytes()), snapshot, received_at: Some(time) }
+}
+
+fn options(trusted: TrustedTime) -> ForgetOptions {
+    ForgetOptions { trusted, max: None, ..ForgetOptions::at(moment("2027-01-01")) }
+}
+
+fn plan(rules: &str, candidates: Vec<Candidate>, options: &ForgetOptions) -> ForgetPlan {
+    plan_forget(&rules.parse().unwrap(), candidates, options).unwrap()
+}
+
+fn words(plan: &ForgetPlan) -> String {
+    let verdicts = plan.groups.iter().flat_map(|group| &group.verdicts);
+    let words: Vec<_> =
+        verdicts.map(|verdict| if verdict.action == Action::Keep { "keep" } else { "forget" }).collect();
+    words.join(" ")
+}
+
+/// The one place that knows the planner's signature.
+#[track_caller]
+fn check_trusting(trusted: TrustedTime, rules: &str, newest_first: &str, expected: &str) {
+    let candidates = newest_first.split(' ').map(candidate).collect();
+    assert_eq!(words(&plan(rules, candidates, &options(trusted))), expected);
+}
+
+#[track_caller]
+fn check(rules: &str, newest_first: &str, expected: &str) {
+    check_trusting(TrustedTime::Written, rules, newest_first, expected);
+}
+
+#[test]
+fn the_last_two_are_kept() {
+    check("last=2", "09-03 09-02 09-01", "keep keep forget");
+}
+
+#[test]
+fn the_newest_of_each_day_is_kept_and_the_oldest_while_counts_are_left() {
+    check(
+        "daily=2",
+        "09-03T9 09-03T8 09-02T9 09-02T8 09-01".replace('T', "T0").as_str(),
+        "keep forget keep forget forget",
+    );
+    check("daily=9", "09-02T09 09-02T08 09-01T09 09-01T08", "keep forget keep keep");
+    check("hourly=1", "09-02T09 09-02T08", "keep forget");
+    check("weekly=2", "09-14 09-13 09-07 09-06", "keep keep forget forget");
+    check("monthly=all", "09-02 09-01 08-01", "keep forget keep");
+    check("yearly=1", "2026-02-01 2026-01-01 2025-12-31", "keep forget forget");
+}
+
+#[test]
+fn a_span_reaches_back_from_the_newest_snapshot() {
+    check("within=2d", "09-10 09-09 09-08 09-07", "keep keep forget forget");
+    check("within-daily=2d", "09-10T09 09-10T08 09-09 09-01", "keep forget keep forget");
+    check("within=1m", "09-10 08-11 08-10", "keep keep forget");
+}
+
+#[test]
+fn a_snapshot_from_the_future_does_not_move_the_span() {
+    check("within=1d", "2028-01-01 09-10 09-09T12 09-08", "keep keep keep forget");
+}
+
+#[test]
+fn tags_are_kept_whatever_their_age() {
+    let mut candidates: Vec<_> = ["09-03", "09-02", "09-01"].map(candidate).into();
+    candidates[2].snapshot.tags = vec!["a".into(), "b".into()];
+    candidates[1].snapshot.tags = vec!["a".into()];
+    assert_eq!(words(&plan("last=1 tag=a,b", candidates, &options(TrustedTime::Written))), "keep forget keep");
+}
+
+#[test]
+fn a_partial_snapshot_never_displaces_a_complete_one() {
+    check("last=1", "09-03p 09-02 09-01", "keep keep forget");
+    check("daily=1", "09-03T09p 09-03T08 09-02", "forget keep forget");
+    check("daily=2", "09-03p 09-02", "keep keep");
+    check("last=2", "09-03p 09-02p 09-01p", "keep keep forget");
+}
+
+#[test]
+fn an_incomplete_snapshot_is_never_counted() {
+    check("last=1", "09-03i 09-02 09-01", "keep keep forget");
+    check("last=2", "09-03 09-02i 09-01", "keep forget keep");
+}
+
+#[test]
+fn the_first_received_of_a_day_is_kept_where_writers_are_not_trusted() {
+    check_trusting(TrustedTime::Received, "daily=1", "09-03T09 09-03T08 09-02", "forget keep forget");
+}
+
+#[test]
+fn a_forged_time_does_not_help() {
+    let mut forged = candidate("09-03T09");
+    forged.snapshot.time = Time::utc(moment("09-02T09"));
+    let candidates = vec![forged, candidate("09-03T08"), candidate("09-02T08")];
+    assert_eq!(words(&plan("daily=2", candidates, &options(TrustedTime::Received))), "forget keep keep");
+}
+
+#[test]
+fn groups_are_judged_apart() {
+    let mut other = candidate("09-01");
+    other.snapshot.hostname = "other".into();
+    let plan = plan("last=1", vec![candidate("09-03"), candidate("09-02"), other], &options(TrustedTime::Written));
+    assert_eq!(plan.groups.len(), 2);
+    assert_eq!(words(&plan), "keep forget keep");
+}
+
+#[test]
+fn an_empty_policy_is_refused() {
+    let answer = plan_forget(&Rules::default(), vec![candidate("09-03")], &options(TrustedTime::Written));
+    assert!(matches!(answer, Err(RepoError::Refused { guard: "empty-policy", .. })));
+}
+
+#[test]
+fn a_plan_that_empties_a_group_is_refused() {
+    let refusals = |history: &[&str]| {
+        let candidates = history.iter().map(|word| candidate(word)).collect();
+        let plan = plan("tag=never", candidates, &options(TrustedTime::Written));
+        plan.refusals.iter().map(|(guard, _)| *guard).collect::<Vec<_>>()
+    };
+    assert_eq!(refusals(&["09-03", "09-02"]), ["empties-group"]);
+    let mut kept = candidate("09-03p");
+    kept.snapshot.tags.push("never".into());
+    let plan = plan("tag=never", vec![kept, candidate("09-02")], &options(TrustedTime::Written));
+    assert_eq!(plan.refusals[0].0, "empties-group", "only a partial one would be left");
+}
+
+#[test]
+fn a_plan_that_removes_too_much_is_refused() {
+    let days: Vec<_> = (1..=28).map(|day| format!("09-{day:02}")).collect();
+    let mut options = options(TrustedTime::Written);
+    options.max = Some(ForgetMax::DEFAULT);
+    let count = |rules: &str| plan(rules, days.iter().map(|day| candidate(day)).collect(), &options).refusals.len();
+    assert_eq!(count("last=18"), 0);
+    assert_eq!(count("last=17"), 1);
+}
+
+#[test]
+fn nothing_goes_after_the_newest_one_shrank() {
+    let mut candidates: Vec<_> = ["09-03", "09-02", "09-01"].map(candidate).into();
+    for (candidate, files) in candidates.iter_mut().zip([4, 10, 10]) {
+        let time = candidate.snapshot.time;
+        let mut summary = Summary::new(time, time);
+        (summary.total_files_processed, summary.total_bytes_processed) = (files, 100);
+        candidate.snapshot.summary = Some(summary);
+    }
+    let mut options = options(TrustedTime::Written);
+    let held = plan("last=2", candidates.clone(), &options);
+    assert_eq!(words(&held), "keep keep keep");
+    assert!(held.groups[0].held.is_some());
+    options.is_shrinking_fine = true;
+    assert_eq!(words(&plan("last=2", candidates, &options)), "keep keep forget");
+}
+
+#[test]
+fn a_delete_rule_of_rustic_is_honoured() {
+    let mut candidates: Vec<_> = ["09-04", "09-03", "09-02", "09-01"].map(candidate).into();
+    candidates[1].snapshot.unknown.insert("delete".into(), "Never".into());
+    candidates[2].snapshot.unknown.insert("delete".into(), serde_json::json!({"After": "2028-01-01T00:00:00Z"}));
+    candidates[3].snapshot.unknown.insert("delete".into(), serde_json::json!({"After": "2026-12-01T00:00:00Z"}));
+    assert_eq!(words(&plan("last=1", candidates, &options(TrustedTime::Written))), "keep keep keep forget");
+}
+
+#[test]
+fn every_verdict_has_a_reason() {
+    let plan = plan(
+        "last=1 daily=2",
+        ["09-03", "09-02i", "09-01", "08-01"].map(candidate).into(),
+        &options(TrustedTime::Written),
+    );
+    let reasons: Vec<_> = plan.groups[0].verdicts.iter().map(|verdict| verdict.reasons.join(", ")).collect();
+    assert_eq!(reasons, ["last, daily", "incomplete, and a newer snapshot is whole", "daily", "no rule keeps it"]);
+}
