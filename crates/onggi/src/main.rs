@@ -2,6 +2,7 @@
 //!
 //! Each command has one file under `command/`. Nothing here decides what a server would have to decide too.
 
+mod ask;
 mod cli;
 mod command;
 mod escape;
@@ -10,7 +11,10 @@ mod figure;
 #[cfg(feature = "mount")]
 mod mount;
 mod output;
+mod progress;
+mod show;
 mod value;
+mod watcher;
 
 use std::process::ExitCode;
 

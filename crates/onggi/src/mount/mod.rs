@@ -71,3 +71,6 @@ impl Mount {
         self.session.umount_and_join()
     }
 }
+
+#[cfg(test)]
+mod tests;
