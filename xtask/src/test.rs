@@ -1,19 +1,28 @@
-//! `cargo xtask test`: every test, with the programs and services they need.
+//! `cargo xtask test`: every test, with the programs they need.
 //!
-//! Each `lab/<name>/up` brings one of them; what cannot come is named, and the tests that need it say that they skip.
-//! With CI=true nothing may be missing.
+//! Debian packages are installed when run as root, other programs by `lab/peers/up`; services are brought up by the
+//! tests that use them. What cannot come is named, and the tests that need it say that they skip. With CI=true nothing
+//! may be missing.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::workspace::{self, Profile, cargo, in_ci, root, run as execute};
+use crate::workspace::{self, Profile, cargo, in_ci, installed, root, run as execute};
+
+/// A program that tests run, and the Debian package that brings it.
+const PACKAGES: &[(&str, &str)] = &[
+    ("sshd", "openssh-server"),
+    ("ssh-keygen", "openssh-client"),
+    ("fusermount3", "fuse3"),
+    ("restic", "restic"),
+    ("borg", "borgbackup"),
+];
 
 /// What of the tests.
 #[derive(clap::Args, Default)]
 pub struct Arguments {
-    /// Bring up no programs and services
+    /// Install nothing
     #[arg(long)]
     without_lab: bool,
     /// Passed on to cargo test: a name to filter by, or `-- --nocapture`
@@ -23,66 +32,38 @@ pub struct Arguments {
 
 /// Runs the tests.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let lab = if arguments.without_lab { Lab::none() } else { Lab::up()? };
-    let result = tests(arguments);
-    lab.down();
-    result?;
-    for name in &lab.missing {
-        eprintln!("SKIPPED: the tests that need lab/{name}, which did not come up");
+    let missing = if arguments.without_lab { Vec::new() } else { bring_programs()? };
+    for what in &missing {
+        eprintln!("MISSING: {what}; tests that need it are skipped");
     }
-    Ok(())
-}
-
-fn tests(arguments: &Arguments) -> Result<()> {
+    if in_ci() && !missing.is_empty() {
+        bail!("nothing may be skipped here");
+    }
     let programs = workspace::build(&["onggi"], Profile::Dev)?;
     let mut command = cargo("test");
     command.arg("--workspace").args(&arguments.rest).env("ONGGI_PROGRAM", programs.join("onggi"));
     execute(&mut command)
 }
 
-/// What lab/ brought up, to be taken down again.
-struct Lab {
-    up: Vec<PathBuf>,
-    missing: Vec<String>,
-}
-
-impl Lab {
-    fn none() -> Self {
-        Self { up: Vec::new(), missing: Vec::new() }
+/// Installs what is not there and returns what could not be.
+fn bring_programs() -> Result<Vec<String>> {
+    let absent = || PACKAGES.iter().filter(|(program, _)| !installed(program));
+    let wanted: Vec<_> = absent().map(|(_, package)| *package).collect();
+    if !wanted.is_empty() && workspace::is_root() && installed("apt-get") {
+        println!("installing {}", wanted.join(" "));
+        let mut install = Command::new("apt-get");
+        install.args(["install", "--quiet", "--yes", "--no-install-recommends"]).args(&wanted);
+        // Without lists from today the second fails and says why.
+        execute(Command::new("apt-get").args(["update", "--quiet"])).ok();
+        execute(install.env("DEBIAN_FRONTEND", "noninteractive")).ok();
     }
-
-    fn up() -> Result<Self> {
-        let mut lab = Self::none();
-        let mut folders: Vec<PathBuf> = match root().join("lab").read_dir() {
-            Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
-            Err(_) => Vec::new(),
-        };
-        folders.retain(|folder| folder.join("up").is_file());
-        folders.sort();
-        for folder in folders {
-            let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            println!("lab/{name}/up");
-            let status = Command::new(folder.join("up")).current_dir(root()).status();
-            if status.with_context(|| format!("start lab/{name}/up"))?.success() {
-                lab.up.push(folder);
-                continue;
-            }
-            if in_ci() {
-                lab.down();
-                bail!("lab/{name}/up failed, and nothing may be skipped here");
-            }
-            lab.missing.push(name);
-        }
-        Ok(lab)
-    }
-
-    /// Takes down in reverse order; a failure here hides no result of the tests.
-    fn down(&self) {
-        for folder in self.up.iter().rev().filter(|folder| folder.join("down").is_file()) {
-            let status = Command::new(folder.join("down")).current_dir(root()).status();
-            if !status.is_ok_and(|status| status.success()) {
-                eprintln!("{} failed; look for what still runs", folder.join("down").display());
-            }
+    let mut missing: Vec<_> = absent().map(|(program, package)| format!("{program} (package {package})")).collect();
+    let peers = root().join("lab/peers/up");
+    if peers.is_file() {
+        let status = Command::new(&peers).current_dir(root()).status().context("start lab/peers/up")?;
+        if !status.success() {
+            missing.push("current restic and rustic (lab/peers/up failed)".into());
         }
     }
+    Ok(missing)
 }

@@ -87,10 +87,15 @@ pub fn build(packages: &[&str], profile: Profile) -> Result<PathBuf> {
     Ok(target.join(profile.folder()))
 }
 
-/// Whether a program of this name is in the search path.
+/// Whether a program of this name is in the search path or where Debian keeps daemons.
 pub fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|folder| folder.join(program).is_file())
+}
+
+/// Whether we may install packages.
+pub fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0)
 }
 
 /// Whether we guard the tree: then nothing may be skipped.
