@@ -3,7 +3,9 @@
 
 pub mod config;
 pub mod exit;
+pub mod node;
 pub mod report;
+pub mod restore;
 mod sabotage;
 pub mod watch;
 pub mod window;

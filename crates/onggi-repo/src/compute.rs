@@ -37,7 +37,7 @@ impl Compute {
     }
 
     /// Runs a job and waits for its answer without blocking the caller's thread.
-    pub(crate) async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+    pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (tx, rx) = oneshot::channel();
         self.pool.spawn(move || drop(tx.send(job())));
         rx.await.expect("a computing job does not panic")

@@ -8,6 +8,7 @@ mod environment;
 mod error;
 mod fence;
 mod file;
+pub mod forget;
 pub mod format;
 pub mod index;
 pub mod kernel;
@@ -21,7 +22,9 @@ mod scratch;
 mod snapshot;
 mod task;
 
-pub use archive::{Archive, ArchiveOptions, ArchiveStats, Committed, ContentWriter, Cutting, Finished, SnapshotDraft};
+pub use archive::{
+    Archive, ArchiveOptions, ArchiveStats, Committed, ContentWriter, Cutting, Finished, SnapshotDraft, ZERO_ID, ZERO_LENGTH,
+};
 pub use budget::WriteBudget;
 pub use compute::Compute;
 pub use environment::{Environment, Host};

@@ -20,7 +20,7 @@ use async_trait::async_trait;
 
 use self::inspect::{Atime, class_of, identity};
 use self::listing::Rules;
-use self::pattern::{Case, Pattern, Patterns};
+pub use self::pattern::{Asked, BadPattern, Case, Pattern, Patterns};
 use self::tags::Tag;
 use self::targets::{Node, Target};
 use crate::config::{ConfigFault, Surroundings};

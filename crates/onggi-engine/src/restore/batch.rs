@@ -29,7 +29,7 @@ const CHUNKS_MAX: usize = 1 << 18;
 struct Waiting {
     path: TreePath,
     metadata: Metadata,
-    content: Arc<[BlobId]>,
+    content: Vec<BlobId>,
     length: u64,
 }
 
@@ -124,7 +124,7 @@ impl Batch {
         }
         self.chunks += node.chunks().len();
         self.large += usize::from(node.chunks().len() > 1);
-        self.files.push(Waiting { path, metadata, content: node.content.unwrap_or_default().into(), length });
+        self.files.push(Waiting { path, metadata, content: node.content.unwrap_or_default(), length });
     }
 
     /// Takes word that a directory has all its entries.
@@ -164,7 +164,8 @@ impl Batch {
         }
         for (path, metadata) in std::mem::take(&mut self.complete) {
             let set = self.destination.directory(&path);
-            match set.and_then(|directory| attributes::apply(directory, &metadata, self.request.privilege, self.owner)) {
+            match set.and_then(|directory| attributes::apply(directory, &metadata, self.request.privilege, self.owner))
+            {
                 Ok(left_out) => self.left_out(left_out),
                 Err(error) => self.failed(&path, error)?,
             }
@@ -175,27 +176,24 @@ impl Batch {
     async fn write_files(&mut self, cx: &Context) -> Result<(), RestoreError> {
         let files = self.drop_unchanged().await?;
         (self.chunks, self.large) = (0, 0);
-        let pieces: Vec<_> = if self.request.verify { files.iter().map(|file| self.pieces(file)).collect() } else { Vec::new() };
-        let contents: Vec<_> = files.iter().map(|file| file.content.clone()).collect();
+        let pieces: Vec<_> =
+            if self.request.verify { files.iter().map(|file| self.pieces(file)).collect() } else { Vec::new() };
+        let (mut wanted, mut slots) = (Vec::with_capacity(files.len()), Vec::with_capacity(files.len()));
+        for (key, file) in files.into_iter().enumerate() {
+            wanted.push(Fetch { key, content: file.content });
+            slots.push(Slot::new(file.path, file.metadata, file.length));
+        }
         let filling = Arc::new(Filling {
+            cx: cx.clone(),
             destination: self.destination.clone(),
-            slots: files.into_iter().map(|file| Slot::new(file.path, file.metadata, file.length)).collect(),
+            slots,
             privilege: self.request.privilege,
             owner: self.owner,
             damaged: self.request.damaged,
             live: self.live.clone(),
             outcome: Mutex::default(),
         });
-        let mut wanted = Vec::with_capacity(contents.len());
-        for (key, content) in contents.into_iter().enumerate() {
-            if content.is_empty() {
-                filling.make_empty(key);
-            } else {
-                wanted.push(Fetch { key, content });
-            }
-        }
-        let check = { let cx = cx.clone(); move || cx.check().is_err() };
-        self.tree.repository().fetch(wanted, filling.clone(), FetchOptions::stopped_by(check)).await?;
+        self.tree.repository().fetch(wanted, filling.clone(), FetchOptions::default()).await?;
         let outcome = std::mem::take(&mut *filling.outcome());
         self.report.files_restored += outcome.files;
         self.report.bytes_restored += outcome.bytes;
@@ -217,7 +215,9 @@ impl Batch {
         let mut files = Vec::new();
         for file in std::mem::take(&mut self.files) {
             match self.destination.existing(&file.path) {
-                Ok(Some(found)) if stays(self.request.existing, found, &file.metadata) => self.report.files_unchanged += 1,
+                Ok(Some(found)) if stays(self.request.existing, found, &file.metadata) => {
+                    self.report.files_unchanged += 1
+                }
                 Ok(Some(found)) if found.file_type == FileType::RegularFile && found.size == file.length => {
                     compared.push(file);
                 }
@@ -307,8 +307,7 @@ impl Batch {
         }
         let (directory, name) = self.destination.place(path)?;
         let is_link = node.kind == NodeKind::Symlink;
-        let left_out =
-            attributes::apply_at(&*directory, name, &metadata, is_link, self.request.privilege, self.owner)?;
+        let left_out = attributes::apply_at(&*directory, name, &metadata, is_link, self.request.privilege, self.owner)?;
         self.left_out(left_out);
         self.report.others += 1;
         Ok(())

@@ -224,14 +224,6 @@ impl NewFile {
         fs::ftruncate(&self.file, length)
     }
 
-    /// Reserves room for the whole content, where the file system can; `ENOSPC` if it does not fit.
-    pub fn reserve(&self, length: u64) -> Result<(), Errno> {
-        match fs::fallocate(&self.file, fs::FallocateFlags::empty(), 0, length) {
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(()),
-            done => done,
-        }
-    }
-
     /// The open file, for its metadata.
     pub fn descriptor(&self) -> &OwnedFd {
         &self.file
@@ -356,7 +348,8 @@ mod tests {
         for _ in 0..2 {
             place.destination.hard_link(&path("b"), &path("a")).unwrap();
         }
-        let inode = |name| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(place.folder.path().join(name)).unwrap());
+        let inode =
+            |name| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(place.folder.path().join(name)).unwrap());
         assert_eq!(inode("in/a"), inode("in/b"));
         place.check();
     }

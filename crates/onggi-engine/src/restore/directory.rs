@@ -4,23 +4,21 @@
 //! order in which they lie in the repository, then links, and last the metadata of directories that are complete. What
 //! cannot be restored is a problem of that entry; the rest goes on.
 
-use super::attributes::{self, LeftOut, Owner, Privilege};
+use super::attributes::{LeftOut, Privilege};
 use super::batch::Batch;
 use super::destination::{Destination, Existing};
 use super::select::Selection;
 use super::tree::{SnapshotTree, TreeEntry};
-use crate::report::Problems;
+use crate::report::{Problems, causes};
 use crate::watch::{Event, Live, Watch};
 use onggi_repo::{
-    RepoError,
+    Clock, RepoError,
     format::{BlobId, BlobKind, Node, NodeKind},
 };
 use onggi_source::{Context, Metadata, Problem, Stop, TreePath};
-use rustix::fs::FileType;
-use rustix::io::Errno;
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Deepest directory that is restored: a tree that refers to itself must end.
@@ -165,7 +163,7 @@ impl DirectoryRestore {
         if request.target.parent().is_none() && !request.in_place {
             return Err(RestoreError::Live);
         }
-        let destination = match open(&request.target) {
+        let destination = match open(&request.target, &*tree.repository().env().clock) {
             Ok(destination) => Some(destination),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(RestoreError::Target(request.target, error)),
@@ -190,7 +188,8 @@ impl DirectoryRestore {
     pub async fn apply(&self, cx: &Context, watch: &dyn Watch) -> Result<Report, RestoreError> {
         let target = &self.request.target;
         make_target(target).map_err(|error| RestoreError::Target(target.clone(), error))?;
-        let destination = open(target).map_err(|error| RestoreError::Target(target.clone(), error))?;
+        let destination = open(target, &*self.tree.repository().env().clock)
+            .map_err(|error| RestoreError::Target(target.clone(), error))?;
         let live = Arc::new(Live::default());
         live.items_expected.set(self.plan.files);
         live.bytes_expected.set(self.plan.bytes);
@@ -274,7 +273,7 @@ impl DirectoryRestore {
     ) -> Frame {
         let (entries, lost) = self.tree.entries(trees).await;
         if let Some(error) = lost {
-            visit.problem(problem("lost-directory", &path, crate::chain(&error)));
+            visit.problem(problem("lost-directory", &path, causes(&error).join(": ")));
         }
         Frame { path, metadata, entries: entries.into_iter() }
     }
@@ -316,7 +315,8 @@ impl DirectoryRestore {
     /// Patterns speak of paths in the snapshot, whatever part of it is restored.
     fn stored_path(&self, path: &TreePath) -> TreePath {
         let is_file = self.request.path.name().is_some_and(|name| path.as_bytes() == name);
-        let base = if is_file { self.request.path.parent().unwrap_or_else(TreePath::root) } else { self.request.path.clone() };
+        let base =
+            if is_file { self.request.path.parent().unwrap_or_else(TreePath::root) } else { self.request.path.clone() };
         path.components().try_fold(base, |path, name| path.join(name)).unwrap_or_else(|_| path.clone())
     }
 
@@ -333,7 +333,13 @@ trait Visit {
     /// A directory that is selected itself.
     fn directory(&mut self, path: &TreePath);
     /// Anything else. `length` is `None` for a file of which a chunk is unknown.
-    async fn entry(&mut self, cx: &Context, path: TreePath, node: Node, length: Option<u64>) -> Result<(), RestoreError>;
+    async fn entry(
+        &mut self,
+        cx: &Context,
+        path: TreePath,
+        node: Node,
+        length: Option<u64>,
+    ) -> Result<(), RestoreError>;
     /// A directory all of whose entries were visited.
     fn leave(&mut self, path: TreePath, metadata: Metadata);
     /// Something cannot be visited.
@@ -352,7 +358,13 @@ impl Visit for Planning {
         self.plan.dirs += 1;
     }
 
-    async fn entry(&mut self, _: &Context, path: TreePath, node: Node, length: Option<u64>) -> Result<(), RestoreError> {
+    async fn entry(
+        &mut self,
+        _: &Context,
+        path: TreePath,
+        node: Node,
+        length: Option<u64>,
+    ) -> Result<(), RestoreError> {
         let found = self.destination.as_ref().and_then(|destination| destination.existing(&path).ok().flatten());
         if found.is_some_and(|found| stays(self.policy, found, &crate::node::metadata(&node))) {
             self.plan.keeps += 1;
@@ -368,8 +380,8 @@ impl Visit for Planning {
             let length = length.unwrap_or(0);
             self.plan.files += 1;
             self.plan.bytes += length;
-            let holes = node.chunks().iter().filter(|id| onggi_repo::is_zero_chunk(id)).count() as u64;
-            let dense = length.saturating_sub(holes * onggi_repo::ZERO_CHUNK_BYTES);
+            let holes = node.chunks().iter().filter(|id| **id == onggi_repo::ZERO_ID).count() as u64;
+            let dense = length.saturating_sub(holes * onggi_repo::ZERO_LENGTH);
             self.plan.bytes_needed += found.map_or(dense, |found| dense.saturating_sub(found.size));
         } else {
             self.plan.others += 1;
@@ -394,7 +406,13 @@ impl Visit for Applying<'_> {
         self.batch.directory(path);
     }
 
-    async fn entry(&mut self, cx: &Context, path: TreePath, node: Node, length: Option<u64>) -> Result<(), RestoreError> {
+    async fn entry(
+        &mut self,
+        cx: &Context,
+        path: TreePath,
+        node: Node,
+        length: Option<u64>,
+    ) -> Result<(), RestoreError> {
         self.watch.event(Event::Item { path: path.clone(), what: "restored" });
         self.batch.entry(path, node, length);
         if self.batch.is_full() { self.batch.flush(cx).await } else { Ok(()) }
@@ -425,13 +443,16 @@ pub(super) fn problem(class: &'static str, path: &TreePath, text: String) -> Pro
     Problem { class, path: Some(path.clone()), text }
 }
 
-fn open(target: &std::path::Path) -> std::io::Result<Destination> {
+fn open(target: &Path, clock: &dyn Clock) -> std::io::Result<Destination> {
     let mut tag = [0; 8];
-    getrandom::fill(&mut tag).map_err(std::io::Error::other)?;
+    clock.fill_random(&mut tag);
     Destination::open(target, u64::from_le_bytes(tag)).map_err(Into::into)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the target of a restore is what it is about; all below it goes through `Destination`")]
-fn make_target(target: &std::path::Path) -> std::io::Result<()> {
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the target of a restore is what it is about; all below it goes through `Destination`"
+)]
+fn make_target(target: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(target)
 }

@@ -6,7 +6,7 @@ use super::destination::{Destination, NewFile};
 use super::directory::Damaged;
 use crate::watch::Live;
 use onggi_repo::{FetchSink, Problem as RepoProblem};
-use onggi_source::{Metadata, Problem, TreePath};
+use onggi_source::{Context, Metadata, Problem, TreePath};
 use rustix::io::Errno;
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,6 @@ pub(super) struct Slot {
 #[derive(Debug)]
 struct State {
     file: Option<Arc<NewFile>>,
-    missing: u64,
     lost: Vec<Range<u64>>,
     failed: Option<Errno>,
 }
@@ -44,8 +43,8 @@ pub(super) struct Outcome {
 }
 
 /// A batch.
-#[derive(Debug)]
 pub(super) struct Filling {
+    pub cx: Context,
     pub destination: Arc<Destination>,
     pub slots: Vec<Slot>,
     pub privilege: Privilege,
@@ -57,7 +56,7 @@ pub(super) struct Filling {
 
 impl Slot {
     pub(super) fn new(path: TreePath, metadata: Metadata, length: u64) -> Self {
-        let state = State { file: None, missing: length, lost: Vec::new(), failed: None };
+        let state = State { file: None, lost: Vec::new(), failed: None };
         Self { path, metadata, length, state: Mutex::new(state) }
     }
 
@@ -79,48 +78,27 @@ impl Slot {
 }
 
 impl Filling {
-    /// Makes an empty file.
-    pub(super) fn make_empty(&self, key: usize) {
-        let slot = &self.slots[key];
-        let made = slot.file(&self.destination);
-        self.arrived(slot, 0, made.map(drop));
-    }
-
     pub(super) fn outcome(&self) -> MutexGuard<'_, Outcome> {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a piece; the last one finishes the file.
-    fn arrived(&self, slot: &Slot, length: u64, written: Result<(), Errno>) {
+    /// Gives a file its name once every piece was handed out.
+    fn complete(&self, slot: &Slot) -> Result<(), Errno> {
         let (file, lost) = {
             let mut state = slot.state();
-            if let Err(error) = written {
-                state.failed.get_or_insert(error);
+            if let Some(error) = state.failed {
+                state.file = None;
+                return Err(error);
             }
-            state.missing = state.missing.saturating_sub(length);
-            if state.missing > 0 {
-                return;
-            }
-            let file = state.file.take();
-            match state.failed {
-                Some(error) => {
-                    drop(file);
-                    return self.failed(slot, error);
-                }
-                None => (file, std::mem::take(&mut state.lost)),
-            }
+            (state.file.take(), std::mem::take(&mut state.lost))
         };
-        let finished = match file.or_else(|| self.destination.create_file(&slot.path).ok().map(Arc::new)) {
-            Some(file) => self.finish(slot, file, &lost),
-            None => Err(Errno::IO),
-        };
-        if let Err(error) = finished {
-            self.failed(slot, error);
-        }
+        // A file that is empty, or one hole, has none yet.
+        let file = file.map_or_else(|| self.destination.create_file(&slot.path).map(Arc::new), Ok)?;
+        self.finish(slot, file, &lost)
     }
 
     fn finish(&self, slot: &Slot, file: Arc<NewFile>, lost: &[Range<u64>]) -> Result<(), Errno> {
-        // Every writer counted its piece after it let go of the file.
+        // Every writer let go of the file before its piece was counted.
         let file = Arc::into_inner(file).ok_or(Errno::BUSY)?;
         if !lost.is_empty() {
             self.report_damage(slot, lost);
@@ -188,22 +166,29 @@ impl FetchSink for Filling {
         let written = slot.file(&self.destination).and_then(|file| file.write_at(offset, bytes));
         self.live.bytes_moved.add(bytes.len() as u64);
         self.live.bytes.add(bytes.len() as u64);
-        self.arrived(slot, bytes.len() as u64, written);
+        if let Err(error) = written {
+            slot.state().failed.get_or_insert(error);
+        }
     }
 
-    fn zeros(&self, key: usize, _offset: u64, length: u64) {
+    fn hole(&self, _key: usize, _offset: u64, length: u64) {
         self.live.bytes.add(length);
-        self.arrived(&self.slots[key], length, Ok(()));
     }
 
-    fn lost(&self, key: usize, offset: u64, length: u64, problem: &RepoProblem) {
+    fn lost(&self, key: usize, offset: u64, length: u64, problem: RepoProblem) {
         let slot = &self.slots[key];
         tracing::debug!(path = %slot.path, %problem, "part of a file is lost");
         slot.state().lost.push(offset..offset + length);
-        self.arrived(slot, length, Ok(()));
+    }
+
+    fn done(&self, key: usize) {
+        let slot = &self.slots[key];
+        if let Err(error) = self.complete(slot) {
+            self.failed(slot, error);
+        }
     }
 
     fn is_stopped(&self) -> bool {
-        self.outcome().is_full
+        self.cx.check().is_err() || self.outcome().is_full
     }
 }

@@ -1,7 +1,7 @@
 //! What is stored of a unit as one tree with random access: one snapshot, or a chain from the full to a delta in which
 //! the later one wins.
 
-use crate::node;
+use crate::{node, report::causes};
 use async_trait::async_trait;
 use onggi_repo::{
     ContentReader, RepoError, Repository,
@@ -118,7 +118,7 @@ fn listed(directory: &TreePath, node: &Node) -> Option<Entry> {
 }
 
 fn unreadable(error: RepoError) -> SourceError {
-    SourceError::Incomplete(crate::chain(&error))
+    SourceError::Incomplete(causes(&error).join(": "))
 }
 
 struct StoredFile {
@@ -138,7 +138,7 @@ impl ReadAt for StoredFile {
         match self.reader.read_at(offset, buffer).await {
             Ok(count) if count == buffer.len() => Ok(()),
             Ok(_) => Err(lost("the content ends early".into())),
-            Err(error) => Err(lost(crate::chain(&error))),
+            Err(error) => Err(lost(causes(&error).join(": "))),
         }
     }
 }

@@ -24,7 +24,7 @@ mod stats;
 mod upload;
 mod window;
 
-pub(crate) use chunk::ZERO_ID;
+pub use chunk::{ZERO_ID, ZERO_LENGTH};
 pub use commit::{Committed, Finished, SnapshotDraft};
 pub use content::{ContentWriter, Cutting, PendingContent, StoredContent};
 pub use journal::Checkpoint;
