@@ -4,7 +4,8 @@
 //! that another process finds what a dead run left and thaws it.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -196,7 +197,10 @@ impl Hooks {
     /// A hash, because a run's or a unit's id need not be a good file name.
     fn mark_path(&self, run: &RunId, purpose: Purpose, unit: &Unit) -> PathBuf {
         let digest = Sha256::digest(format!("{run}\0{purpose:?}\0{}", unit.id));
-        let name: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let mut name = String::with_capacity(32);
+        for byte in digest.iter().take(16) {
+            let _ = write!(name, "{byte:02x}"); // a string takes everything
+        }
         self.marks.join(name).with_extension("mark")
     }
 }

@@ -21,9 +21,13 @@ pub mod bench;
 #[cfg(any(test, feature = "testing"))]
 pub mod careless;
 #[cfg(any(test, feature = "testing"))]
+pub mod conformance;
+#[cfg(any(test, feature = "testing"))]
 pub mod fake;
 #[cfg(any(test, feature = "testing"))]
 pub mod faults;
+#[cfg(any(test, feature = "testing"))]
+pub mod recorder;
 
 pub use config::{ConfigFault, SourceConfig, Surroundings};
 pub use context::{

@@ -90,7 +90,7 @@ impl Tree {
 
 /// One thing that is done beside others.
 enum Work {
-    Push { id: usize, entry: Entry },
+    Push { id: usize, entry: Box<Entry> },
     Leave { id: usize, tree: TreePath },
 }
 
@@ -125,7 +125,7 @@ impl Pusher<'_> {
             let mut started = Vec::new();
             tokio::select! {
                 biased;
-                Some(done) = running.next() => started.extend(self.settle(done, tree, &mut first)),
+                Some(done) = running.next() => started.extend(Self::settle(done, tree, &mut first)),
                 step = walk.next(), if walking && first.is_none() => match step {
                     Some(step) => self.take(step, tree, &mut started),
                     None => walking = false,
@@ -135,7 +135,7 @@ impl Pusher<'_> {
             for work in started {
                 while running.len() >= PUSHES_MAX {
                     let Some(done) = running.next().await else { break };
-                    if let Some(leave) = self.settle(done, tree, &mut first) {
+                    if let Some(leave) = Self::settle(done, tree, &mut first) {
                         running.push(self.work(leave));
                     }
                 }
@@ -147,7 +147,7 @@ impl Pusher<'_> {
     }
 
     /// Counts what ended; answers the directory that can be left now.
-    fn settle(&self, done: Result<Done>, tree: &mut Tree, first: &mut Option<SourceError>) -> Option<Work> {
+    fn settle(done: Result<Done>, tree: &mut Tree, first: &mut Option<SourceError>) -> Option<Work> {
         let id = match done {
             Ok(Done::Pushed(id)) => id,
             Ok(Done::Left(id)) => tree.open.remove(&id)?.above?,
@@ -188,7 +188,7 @@ impl Pusher<'_> {
                         _ => None,
                     };
                     tree.begin(id);
-                    started.push(Work::Push { id, entry: Entry { directory, path, found, at } });
+                    started.push(Work::Push { id, entry: Box::new(Entry { directory, path, found, at }) });
                 }
             }
         }
@@ -233,7 +233,7 @@ impl Pusher<'_> {
         }
     }
 
-    async fn push(&self, mut entry: Entry) -> Result<()> {
+    async fn push(&self, mut entry: Box<Entry>) -> Result<()> {
         self.cx.check()?;
         if let Some(directory) = entry.directory.as_ref().filter(|_| self.is_old(entry.at)) {
             match self.look_again(directory, &entry.found) {
@@ -244,7 +244,7 @@ impl Pusher<'_> {
                 }
             }
         }
-        let Entry { directory, path, found, .. } = entry;
+        let Entry { directory, path, found, .. } = *entry;
         if let Some((which, error)) = &found.lost_xattrs {
             let text = format!("{which}: {}", reason(error));
             self.cx.problem(Problem { class: class_of(error), path: Some(path.clone()), text });

@@ -13,6 +13,7 @@ use crate::quantity::ByteCount;
 /// Files and directories of this machine.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "keys of a configuration that are true or false")]
 pub struct PathsConfig {
     /// What is backed up, absolute or relative to the working directory.
     pub paths: Vec<RootPath>,

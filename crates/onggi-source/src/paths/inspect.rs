@@ -111,7 +111,7 @@ impl Found {
         let size = if self.kind.is_file() { stat.st_size.cast_unsigned() } else { 0 };
         let links = match self.kind {
             Kind::Directory | Kind::Fifo => 0,
-            _ => stat.st_nlink as u64,
+            _ => wide(stat.st_nlink),
         };
         Metadata {
             mode: stat.st_mode & 0o7777,
@@ -119,9 +119,9 @@ impl Found {
             gid: stat.st_gid,
             user: names.user(stat.st_uid),
             group: names.group(stat.st_gid),
-            mtime: timestamp(stat.st_mtime, stat.st_mtime_nsec as u64),
-            atime: (atime == Atime::Store).then(|| timestamp(stat.st_atime, stat.st_atime_nsec as u64)),
-            ctime: Some(timestamp(stat.st_ctime, stat.st_ctime_nsec as u64)),
+            mtime: timestamp(stat.st_mtime, wide(stat.st_mtime_nsec)),
+            atime: (atime == Atime::Store).then(|| timestamp(stat.st_atime, wide(stat.st_atime_nsec))),
+            ctime: Some(timestamp(stat.st_ctime, wide(stat.st_ctime_nsec))),
             inode: Some(stat.st_ino),
             device_id: stat.st_dev,
             links,
@@ -129,6 +129,11 @@ impl Found {
             xattrs: self.xattrs.clone(),
         }
     }
+}
+
+/// The width of these numbers differs between architectures.
+fn wide(number: impl Into<u64>) -> u64 {
+    number.into()
 }
 
 /// Whether the time of the last access is stored.
@@ -202,7 +207,7 @@ pub(super) fn identity(stat: &Stat) -> Identity {
 pub(super) fn is_virtual(directory: impl AsFd) -> bool {
     /// `f_type` of proc, sysfs, cgroup, cgroup2, devpts, debugfs, tracefs, securityfs, selinuxfs, pstore, bpf, configfs,
     /// binfmt_misc, mqueue, hugetlbfs, efivarfs, autofs, fusectl, rpc_pipefs, nsfs, smackfs (`linux/magic.h`).
-    const VIRTUAL: &[u64] = &[
+    const VIRTUAL: &[i128] = &[
         0x9fa0,
         0x6265_6572,
         0x0027_e0eb,
@@ -225,7 +230,7 @@ pub(super) fn is_virtual(directory: impl AsFd) -> bool {
         0x6e73_6673,
         0x4341_5d53,
     ];
-    rustix::fs::fstatfs(directory).is_ok_and(|status| VIRTUAL.contains(&(status.f_type as u64)))
+    rustix::fs::fstatfs(directory).is_ok_and(|status| VIRTUAL.contains(&status.f_type.into()))
 }
 
 #[cfg(test)]

@@ -281,7 +281,9 @@ mod tests {
     #[track_caller]
     fn check_case(texts: &[&str], case: Case, path: &[u8], expected: bool) {
         let mut patterns = Patterns::default();
-        texts.iter().for_each(|text| patterns.push(Pattern::parse(text.as_bytes(), case).unwrap()));
+        for text in texts {
+            patterns.push(Pattern::parse(text.as_bytes(), case).unwrap());
+        }
         assert_eq!(patterns.exclude(path, Asked::Nothing), expected, "{texts:?}");
         // the walk asks from the top down and stops at the first directory that is left out
         let ends = (1..=path.len()).filter(|end| *end == path.len() || path[*end] == b'/');
