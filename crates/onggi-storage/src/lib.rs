@@ -21,6 +21,8 @@ pub mod retry;
 #[cfg(feature = "s3")]
 pub mod s3;
 mod sabotage;
+#[cfg(feature = "sftp")]
+pub mod sftp;
 pub mod stall;
 mod storage;
 
