@@ -14,6 +14,7 @@ pub mod faulty;
 mod handle;
 pub mod limit;
 pub mod local;
+pub mod location;
 pub mod memory;
 #[cfg(any(test, feature = "testing"))]
 pub mod recording;
@@ -23,6 +24,7 @@ pub mod s3;
 mod sabotage;
 #[cfg(feature = "sftp")]
 pub mod sftp;
+pub mod stack;
 pub mod stall;
 mod storage;
 

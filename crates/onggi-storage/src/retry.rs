@@ -88,37 +88,17 @@ impl Retry {
         attempt: impl Fn(Before) -> BoxFuture<'a, Result<T>> + Send + Sync,
     ) -> Result<T> {
         let mut before = Before::Nothing;
-        let mut failed_first_at = None;
-        for number in 0.. {
+        let mut attempts = Attempts::new(self.limits, &*self.clock);
+        loop {
             let error = match attempt(before).await {
                 Err(error) if error.is_transient() => error,
                 answer => return answer,
             };
-            let now = self.clock.elapsed();
-            let failed_first_at = *failed_first_at.get_or_insert(now);
-            let wait = self.wait(number, &error);
-            if now + wait > failed_first_at + self.limits.budget {
-                return Err(error);
-            }
             if !matches!(error, StorageError::Busy(..)) {
                 before = Before::Perhaps;
             }
+            attempts.wait_after(error, act, what).await?;
             self.repeated.fetch_add(1, Ordering::Relaxed);
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::warn!(act, %what, %error, cause, wait_ms = wait.as_millis() as u64, "storage call is repeated");
-            self.clock.sleep(wait).await;
-        }
-        unreachable!("the budget of time ends the loop")
-    }
-
-    /// Exponential with full jitter, so that many clients do not come back in step; at least what the storage asks.
-    fn wait(&self, number: u32, error: &StorageError) -> Duration {
-        let doubled = self.limits.first_wait.saturating_mul(1_u32.checked_shl(number).unwrap_or(u32::MAX));
-        let bound = doubled.min(self.limits.longest_wait);
-        let jitter = Duration::from_millis(random_below(&*self.clock, bound.as_millis() as u64 + 1));
-        match error {
-            StorageError::Busy(Some(asked), _) => Duration::from_secs(*asked).saturating_add(jitter),
-            _ => jitter,
         }
     }
 
@@ -166,6 +146,57 @@ impl Retry {
         match files.windows(2).find(|pair| pair[0].handle == pair[1].handle) {
             Some(pair) => Err(StorageError::Faulty(WrongAnswer::TwoSizes(pair[0].handle.clone()).into())),
             None => Ok(files),
+        }
+    }
+}
+
+/// The attempts at one call.
+struct Attempts<'a> {
+    limits: RetryLimits,
+    clock: &'a dyn Clock,
+    number: u32,
+    failed_first_at: Option<Duration>,
+}
+
+impl<'a> Attempts<'a> {
+    fn new(limits: RetryLimits, clock: &'a dyn Clock) -> Self {
+        Self { limits, clock, number: 0, failed_first_at: None }
+    }
+
+    /// Waits before the next attempt; gives the error back if there is to be none.
+    async fn wait_after(&mut self, error: StorageError, act: &str, what: &(dyn fmt::Display + Sync)) -> Result<()> {
+        let now = self.clock.elapsed();
+        let failed_first_at = *self.failed_first_at.get_or_insert(now);
+        let wait = self.wait(&error);
+        if !error.is_transient() || now.saturating_add(wait) > failed_first_at + self.limits.budget {
+            return Err(error);
+        }
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        tracing::warn!(act, %what, %error, cause, wait_ms = wait.as_millis() as u64, "storage call is repeated");
+        self.number += 1;
+        self.clock.sleep(wait).await;
+        Ok(())
+    }
+
+    /// Exponential with full jitter, so that many clients do not come back in step; at least what the storage asks.
+    fn wait(&self, error: &StorageError) -> Duration {
+        let doubled = self.limits.first_wait.saturating_mul(1_u32.checked_shl(self.number).unwrap_or(u32::MAX));
+        let bound = doubled.min(self.limits.longest_wait);
+        let jitter = Duration::from_millis(random_below(self.clock, bound.as_millis() as u64 + 1));
+        match error {
+            StorageError::Busy(Some(asked), _) => Duration::from_secs(*asked).saturating_add(jitter),
+            _ => jitter,
+        }
+    }
+}
+
+/// Opens a storage, again and again within limits while it cannot be reached.
+pub async fn open<T>(limits: RetryLimits, clock: &dyn Clock, open: impl AsyncFn() -> Result<T>) -> Result<T> {
+    let mut attempts = Attempts::new(limits, clock);
+    loop {
+        match open().await {
+            Err(error) => attempts.wait_after(error, "open", &"storage").await?,
+            opened => return opened,
         }
     }
 }
