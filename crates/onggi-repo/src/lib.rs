@@ -21,6 +21,8 @@ mod repository;
 mod scratch;
 mod snapshot;
 mod task;
+pub mod verify;
+mod walk;
 
 pub use archive::{
     Archive, ArchiveOptions, ArchiveStats, Committed, ContentWriter, Cutting, Finished, SnapshotDraft, ZERO_ID, ZERO_LENGTH,

@@ -147,10 +147,12 @@ impl Stream {
         self.tail.extend_from_slice(kept);
     }
 
-    /// From where on candidates of this segment matter, if that is known: no cut comes before.
+    /// From where on candidates of this segment matter, as far as that is known: no cut comes before. A segment that was
+    /// cut away before its turn, because no cut could be in it, needs none.
     pub fn needed_from(&self, segment: usize) -> u64 {
+        let Some(place) = segment.checked_sub(self.first) else { return u64::MAX };
         match &self.rule {
-            Rule::Rabin(chunker) if self.segments.iter().take(segment - self.first).all(|s| s.candidates.is_some()) => {
+            Rule::Rabin(chunker) if self.segments.iter().take(place).all(|segment| segment.candidates.is_some()) => {
                 self.open + u64::from(chunker.sizes().min)
             }
             _ => 0,
@@ -159,7 +161,10 @@ impl Stream {
 
     /// Takes a segment's candidates.
     pub fn scanned(&mut self, segment: usize, candidates: Candidates) {
-        self.segments[segment - self.first].candidates = Some(candidates);
+        let place = segment.checked_sub(self.first);
+        if let Some(segment) = place.and_then(|place| self.segments.get_mut(place)) {
+            segment.candidates = Some(candidates);
+        }
     }
 
     /// Says that the content ends, or that a cut is forced, at the present end.
@@ -230,13 +235,13 @@ impl Scan {
     pub fn run(&self, chunker: &Chunker, needed_from: u64) -> Candidates {
         let mut found = Finder { chunker, candidates: Vec::new(), hits: Vec::new() };
         let tail_start = self.start - self.tail.len() as u64;
-        if needed_from < self.start + TAIL as u64 {
+        if needed_from <= self.start + TAIL as u64 {
             let mut joint = self.tail.clone();
             joint.extend_from_slice(&self.window[..self.window.len().min(TAIL)]);
             found.scan(&joint, tail_start);
         }
-        let skipped = needed_from.saturating_sub(self.start + TAIL as u64 + 1) as usize;
-        let mut at = skipped.min(self.window.len());
+        let skipped = needed_from.saturating_sub(self.start + WINDOW as u64);
+        let mut at = skipped.min(self.window.len() as u64) as usize;
         while self.window.len() - at > TAIL {
             let end = (at + STEP).min(self.window.len());
             found.scan(&self.window[at..end], self.start + at as u64);

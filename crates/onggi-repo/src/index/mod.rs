@@ -3,9 +3,11 @@
 //! Look-ups come in two kinds. Reading takes any copy there is. Deduplication takes only copies that will stay: a pack
 //! that is marked for deletion, or that no index file announces, does not count.
 
+mod marks;
 mod packs;
 mod shard;
 
+pub(crate) use marks::{Copies, Marked, Marks};
 pub use packs::{PackInfo, PackState};
 
 use crate::format::{BlobId, BlobKind, IndexId, PackId, pack::PackEntry};
@@ -167,6 +169,20 @@ impl Index {
                 visit(record.kind(), record.id(), packs.locate(record));
             }
         }
+    }
+
+    /// What the table knows of a pack's blobs, in their order. Looks at every record: for the rare pack whose own header
+    /// cannot be read.
+    pub(crate) fn entries_of(&self, pack: &PackId) -> Vec<PackEntry> {
+        let mut entries = Vec::new();
+        self.each(|kind, id, location| {
+            if location.pack == *pack {
+                let Location { offset, length, uncompressed_length, .. } = location;
+                entries.push(PackEntry { kind, id, offset, length, uncompressed_length });
+            }
+        });
+        entries.sort_by_key(|entry| entry.offset);
+        entries
     }
 
     /// Bytes of memory that the records take.

@@ -125,6 +125,21 @@ impl Shard {
         bucket[first..].iter().take_while(move |record| record.id == id)
     }
 
+    /// Where the first copy of a blob is among the sorted records.
+    pub fn position(&self, kind: BlobKind, id: &BlobId) -> Option<usize> {
+        let buckets = self.starts.len().checked_sub(1)?;
+        let bucket = bucket_of(&id.0, buckets);
+        let (start, end) = (self.starts[bucket] as usize, self.starts[bucket + 1] as usize);
+        let first = start + self.sorted[start..end].partition_point(|record| record.id < id.0);
+        let same = self.sorted[first..end].iter().take_while(|record| record.id == id.0);
+        same.clone().position(|record| record.kind() == kind).map(|offset| first + offset)
+    }
+
+    /// The sorted records: all of them after `settle`.
+    pub fn sorted(&self) -> &[Record] {
+        &self.sorted
+    }
+
     pub fn records(&self) -> impl Iterator<Item = &Record> {
         self.sorted.iter().chain(self.fresh.values().flatten())
     }
