@@ -206,3 +206,8 @@ pub fn causes(error: &dyn std::error::Error) -> Vec<String> {
     }
     lines
 }
+
+/// The same in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    causes(error).join(": ")
+}

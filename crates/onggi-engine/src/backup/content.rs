@@ -1,0 +1,338 @@
+//! Brings the content of one item into the archive: inline, as a stream, or at offsets in parallel, without holes and
+//! without what is known to be unchanged.
+
+use super::rate::Rate;
+use futures::{StreamExt, stream::FuturesOrdered};
+use onggi_repo::{
+    RepoError, Repository,
+    archive::{Archive, ContentWriter, Cutting, PendingContent, READ_AHEAD, WINDOW_LENGTH, WINDOW_MAX, Window},
+    format::{
+        BlobId, BlobKind, Node,
+        rechunk::{Planner, Step},
+    },
+};
+use onggi_source::{
+    ByteStream, Chunking, Content, Context, Known, KnownRange, Layout, Problem, ReadAt, ReadError, SourceError, Stop,
+};
+use std::ops::Range;
+
+/// What is read at once while a rate is kept.
+const RATED_LENGTH: usize = 64 << 10;
+
+/// Why a content did not come in.
+pub(super) enum Failure {
+    /// The item is lost.
+    Item(Problem),
+    /// The attempt ends.
+    Unit(SourceError),
+    /// The archive does not go on.
+    Repo(RepoError),
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Item(problem) => Self::Item(problem),
+            ReadError::Unit(error) => Self::Unit(error),
+        }
+    }
+}
+
+impl From<RepoError> for Failure {
+    fn from(error: RepoError) -> Self {
+        Self::Repo(error)
+    }
+}
+
+impl From<Stop> for Failure {
+    fn from(stop: Stop) -> Self {
+        Self::Unit(stop.into())
+    }
+}
+
+/// A content that came in.
+pub(super) struct Read {
+    pub content: PendingContent,
+    /// Bytes of the whole content.
+    pub length: u64,
+    /// It changed while it was read, twice; what was read is kept.
+    pub doubt: Option<Problem>,
+}
+
+/// Reads the contents of one attempt.
+pub(super) struct Reader<'a> {
+    pub cx: &'a Context,
+    pub repo: &'a Repository,
+    pub archive: &'a Archive,
+    pub rate: Option<Rate>,
+}
+
+/// What the parent has at the item's path.
+#[derive(Default)]
+pub(super) struct Before<'a> {
+    pub chunks: Vec<(BlobId, u64)>,
+    pub token: Option<&'a [u8]>,
+}
+
+impl<'a> Before<'a> {
+    /// The chunks of a parent's file, if the repository knows all of them.
+    pub fn new(repo: &Repository, node: Option<&Node>, token: Option<&'a [u8]>) -> Self {
+        let length = |id: &BlobId| Some((*id, u64::from(repo.blob_length(BlobKind::Data, id)?)));
+        let chunks = node.and_then(|node| node.chunks().iter().map(length).collect::<Option<Vec<_>>>());
+        Self { chunks: chunks.unwrap_or_default(), token }
+    }
+}
+
+impl Reader<'_> {
+    /// Reads a content to its confirmed end. `expected`: its length as far as it is known.
+    pub async fn read(
+        &self,
+        content: Content<'_>,
+        chunking: Chunking,
+        expected: u64,
+        before: &Before<'_>,
+    ) -> Result<Read, Failure> {
+        match content {
+            Content::None => {
+                let writer = self.archive.content(Cutting::Default, Some(0)).await?;
+                Ok(Read { content: writer.finish(), length: 0, doubt: None })
+            }
+            Content::Inline(bytes) => {
+                let mut writer = self.archive.content(cutting(chunking), Some(bytes.len() as u64)).await?;
+                let written = self.write_all(&mut writer, &bytes).await;
+                end(writer, written)
+            }
+            Content::Stream(stream) => {
+                let mut writer = self.archive.content(cutting(chunking), None).await?;
+                let written = self.copy_stream(&mut writer, stream).await;
+                end(writer, written)
+            }
+            Content::At(content) => self.read_at(content, chunking, expected, before).await,
+        }
+    }
+
+    /// Once more from the start if it changed meanwhile, then as it is.
+    async fn read_at(
+        &self,
+        content: &dyn ReadAt,
+        chunking: Chunking,
+        expected: u64,
+        before: &Before<'_>,
+    ) -> Result<Read, Failure> {
+        let mut is_repeated = false;
+        loop {
+            let mut writer = self.archive.content(cutting(chunking), Some(expected)).await?;
+            let mut changed = None;
+            let copied = match self.copy_at(&mut writer, content, before).await {
+                Ok(()) => match content.confirm(self.cx).await {
+                    Err(ReadError::Item(problem)) if problem.class == "changed" => {
+                        changed = Some(problem);
+                        Ok(())
+                    }
+                    confirmed => confirmed.map_err(Failure::from),
+                },
+                Err(Failure::Item(problem)) if problem.class == "changed" && !is_repeated => {
+                    changed = Some(problem);
+                    Ok(())
+                }
+                other => other,
+            };
+            if changed.is_some() && !is_repeated {
+                writer.abandon();
+                is_repeated = true;
+                continue;
+            }
+            return end(writer, copied).map(|read| Read { doubt: changed, ..read });
+        }
+    }
+
+    async fn copy_at(
+        &self,
+        writer: &mut ContentWriter,
+        content: &dyn ReadAt,
+        before: &Before<'_>,
+    ) -> Result<(), Failure> {
+        let ranges: Vec<KnownRange> =
+            before.chunks.iter().map(|(id, length)| KnownRange { length: *length, sha256: id.0 }).collect();
+        let layout = content.open(self.cx, &Known { version: before.token, ranges: &ranges }).await?;
+        if !layout.same.is_empty()
+            && let Some(mut planner) = self.planner(&layout, before)
+        {
+            return self.copy_changes(writer, content, &layout, before, &mut planner).await;
+        }
+        self.copy_range(writer, content, &layout, 0..layout.length).await
+    }
+
+    /// A plan for reading only what changed; `None` where reading everything is as cheap.
+    fn planner(&self, layout: &Layout, before: &Before<'_>) -> Option<Planner> {
+        if before.chunks.is_empty() {
+            return None;
+        }
+        let mut end = 0;
+        let ends = before.chunks.iter().map(|(_, length)| {
+            end += length;
+            end
+        });
+        let planner = Planner::new(ends.collect(), gaps(&layout.same, layout.length), layout.length);
+        (planner.planned_reads() <= layout.length / 2).then_some(planner)
+    }
+
+    async fn copy_changes(
+        &self,
+        writer: &mut ContentWriter,
+        content: &dyn ReadAt,
+        layout: &Layout,
+        before: &Before<'_>,
+        planner: &mut Planner,
+    ) -> Result<(), Failure> {
+        let mut ends: Vec<u64> = Vec::with_capacity(before.chunks.len());
+        for (_, length) in &before.chunks {
+            ends.push(ends.last().copied().unwrap_or(0) + length);
+        }
+        loop {
+            self.cx.check()?;
+            match planner.step() {
+                Step::Done => return Ok(()),
+                Step::Keep(chunks) => writer.keep(&before.chunks[chunks]).await?,
+                Step::Chunk(from) => {
+                    let mut position = from;
+                    loop {
+                        // Up to the next old cut, so that nothing lies behind it if the new cuts meet it.
+                        let next = ends[ends.partition_point(|end| *end <= position)..].first();
+                        let target = next.copied().unwrap_or(layout.length).min(layout.length);
+                        self.copy_range(writer, content, layout, position..target).await?;
+                        position = target;
+                        if position == layout.length {
+                            planner.cut(position);
+                            break;
+                        }
+                        if writer.last_cut().await? == position && planner.cut(position) {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads a range: data in parallel, holes not at all.
+    async fn copy_range(
+        &self,
+        writer: &mut ContentWriter,
+        content: &dyn ReadAt,
+        layout: &Layout,
+        range: Range<u64>,
+    ) -> Result<(), Failure> {
+        let mut position = range.start;
+        let first = layout.data.partition_point(|data| data.end <= range.start);
+        for data in layout.data[first..].iter().take_while(|data| data.start < range.end) {
+            let (start, end) = (data.start.max(position), data.end.min(range.end));
+            writer.zeros(start - position).await?;
+            self.copy_data(writer, content, start..end).await?;
+            position = end;
+        }
+        writer.zeros(range.end - position).await?;
+        Ok(())
+    }
+
+    async fn copy_data(
+        &self,
+        writer: &mut ContentWriter,
+        content: &dyn ReadAt,
+        range: Range<u64>,
+    ) -> Result<(), Failure> {
+        let step = if self.rate.is_some() { RATED_LENGTH } else { WINDOW_LENGTH };
+        let mut next = range.start;
+        let mut reading = FuturesOrdered::new();
+        loop {
+            while reading.len() < READ_AHEAD && next < range.end {
+                self.cx.check()?;
+                let length = usize::try_from(range.end - next).map_or(step, |left| left.min(step));
+                self.wait(length).await?;
+                let window = writer.window(length).await?;
+                reading.push_back(self.fill(content, next, window));
+                next += length as u64;
+            }
+            match reading.next().await {
+                Some(window) => writer.write(window?).await?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn fill(&self, content: &dyn ReadAt, offset: u64, mut window: Window) -> Result<Window, ReadError> {
+        content.read(self.cx, offset, &mut window).await.map(|()| window)
+    }
+
+    async fn copy_stream(&self, writer: &mut ContentWriter, stream: &mut dyn ByteStream) -> Result<(), Failure> {
+        while let Some(bytes) = stream.next(self.cx).await? {
+            self.write_all(writer, &bytes).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_all(&self, writer: &mut ContentWriter, bytes: &[u8]) -> Result<(), Failure> {
+        self.cx.check()?;
+        self.wait(bytes.len()).await?;
+        Ok(writer.write_bytes(bytes).await?)
+    }
+
+    async fn wait(&self, length: usize) -> Result<(), Stop> {
+        match &self.rate {
+            Some(rate) => rate.take(self.cx, length as u64).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Finishes a writer, or gives it up without tearing the archive.
+fn end(writer: ContentWriter, written: Result<(), Failure>) -> Result<Read, Failure> {
+    match written {
+        Ok(()) => {
+            let length = writer.len();
+            Ok(Read { content: writer.finish(), length, doubt: None })
+        }
+        Err(failure) => {
+            writer.abandon();
+            Err(failure)
+        }
+    }
+}
+
+fn cutting(chunking: Chunking) -> Cutting {
+    match chunking {
+        Chunking::Default => Cutting::Default,
+        Chunking::Content(mean) => Cutting::Content { mean },
+        Chunking::Fixed(length) => Cutting::Fixed(length.min(WINDOW_MAX as u32)),
+        Chunking::AsGiven => Cutting::AsGiven,
+    }
+}
+
+/// What of `0..length` is not covered by sorted ranges.
+fn gaps(ranges: &[Range<u64>], length: u64) -> Vec<Range<u64>> {
+    let (mut position, mut gaps) = (0, Vec::new());
+    for range in ranges {
+        if range.start > position {
+            gaps.push(position..range.start.min(length));
+        }
+        position = position.max(range.end);
+    }
+    if position < length {
+        gaps.push(position..length);
+    }
+    gaps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_what_the_ranges_leave() {
+        assert_eq!(gaps(&[], 10), [0..10]);
+        assert_eq!(gaps(&[0..3, 5..8], 10), [3..5, 8..10]);
+        assert_eq!(gaps(&[0..10], 10), []);
+        assert_eq!(gaps(&[2..4, 3..6], 6), [0..2]);
+        assert!(gaps(&[], 0).is_empty());
+    }
+}

@@ -1,0 +1,269 @@
+//! The sink of a backup: compares each item with the parent, takes over what is unchanged, reads the rest.
+//!
+//! The engine trusts no adapter with safety: a push that failed or was dropped makes the attempt torn, and a torn
+//! attempt is never committed, whatever the capture says.
+
+use super::{
+    UnitRun,
+    content::{Before, Failure, Read, Reader},
+    manifest::FOLDER,
+    monitor::UnitMonitor,
+    rate::Rate,
+};
+use crate::{
+    config::Chunker,
+    node,
+    watch::{Event, Live},
+};
+use async_trait::async_trait;
+use onggi_repo::{
+    RepoError,
+    archive::{Archive, ParentNode, is_unchanged},
+    format::{Node, NodeKind},
+};
+use onggi_source::{
+    Chunking, Content, Context, Item, Items, Problem, Progress, Pushed, Result, RunId, Secrecy, SourceError, Stop,
+    TreePath, Version,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+/// One attempt to bring the items of a capture into an archive.
+pub(super) struct Sink<'a> {
+    reader: Reader<'a>,
+    unit: &'a UnitRun<'a>,
+    /// The parent's tokens.
+    versions: &'a HashMap<TreePath, Vec<u8>>,
+    torn: AtomicBool,
+    failure: Mutex<Option<RepoError>>,
+    noted: Mutex<Noted>,
+}
+
+/// What the manifest says of items.
+#[derive(Default)]
+pub(super) struct Noted {
+    pub tokens: BTreeMap<TreePath, Vec<u8>>,
+    pub secrets: BTreeSet<TreePath>,
+}
+
+/// Set unless the push it stands for came to its end.
+struct InFlight<'a> {
+    torn: &'a AtomicBool,
+    is_done: bool,
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.torn.store(true, Relaxed);
+        }
+    }
+}
+
+impl<'a> Sink<'a> {
+    pub fn new(
+        cx: &'a Context,
+        archive: &'a Archive,
+        repo: &'a onggi_repo::Repository,
+        unit: &'a UnitRun<'a>,
+        versions: &'a HashMap<TreePath, Vec<u8>>,
+    ) -> Self {
+        let rate = unit.member.plan.rate.map(Rate::new);
+        Self {
+            reader: Reader { cx, repo, archive, rate },
+            unit,
+            versions,
+            torn: AtomicBool::new(false),
+            failure: Mutex::default(),
+            noted: Mutex::default(),
+        }
+    }
+
+    /// Whether all pushes came to their end.
+    pub fn check(&self) -> Result<()> {
+        if self.torn.load(Relaxed) {
+            return Err(SourceError::Incomplete("an item was given up half-way".into()));
+        }
+        Ok(())
+    }
+
+    /// The repository's failure, if it was that.
+    pub fn into_failure(self) -> Option<RepoError> {
+        self.failure.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the manifest must say of the items so far.
+    pub fn take_noted(&self) -> Noted {
+        std::mem::take(&mut *self.noted())
+    }
+
+    pub fn run(&self) -> &RunId {
+        &self.reader.cx.run
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the repository's failure for the report and unwinds the capture.
+    fn fail(&self, error: RepoError) -> SourceError {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        Stop::Repository.into()
+    }
+
+    async fn parent(&self, item: &Item) -> Result<Option<ParentNode>> {
+        self.reader.archive.parent(item.path.as_bytes()).await.map_err(|error| self.fail(error))
+    }
+
+    /// Whether the parent's content may stand for this item's.
+    fn is_same(&self, item: &Item, new: &Node, parent: &Node) -> bool {
+        match &item.version {
+            Version::Unknown => false,
+            Version::Stat => {
+                let new = Node { size: item.metadata.size, ..new.clone() };
+                is_unchanged(&new, parent, item.metadata.ctime.is_some())
+            }
+            Version::Token(token) => parent.kind == NodeKind::File && self.versions.get(&item.path) == Some(token),
+        }
+    }
+
+    /// Takes a file over from the parent, if that has it in the same version.
+    async fn keep(&self, item: &Item, new: &Node, parent: Option<&Node>) -> Result<bool> {
+        let Some(parent) = parent.filter(|parent| self.is_same(item, new, parent)) else { return Ok(false) };
+        let kept = self.reader.archive.keep_file(item.path.as_bytes(), new.clone(), parent).await;
+        if !kept.map_err(|error| self.fail(error))? {
+            return Ok(false);
+        }
+        self.done(item, parent.size, "unmodified");
+        Ok(true)
+    }
+
+    async fn take(&self, item: Item, content: Content<'_>) -> Result<Pushed> {
+        self.reader.cx.check()?;
+        let new = node::of_item(&item);
+        let parent = self.parent(&item).await?;
+        if !item.kind.is_file() {
+            let pushed = compared(&new, parent.as_deref());
+            let put = self.reader.archive.put(item.path.as_bytes(), new).await;
+            put.map_err(|error| self.fail(error))?;
+            let counter = if item.kind.is_directory() { &self.live().dirs } else { &self.live().files };
+            counter.add(1);
+            return Ok(pushed);
+        }
+        if self.keep(&item, &new, parent.as_deref()).await? {
+            return Ok(Pushed::Unmodified);
+        }
+        let token = self.versions.get(&item.path).map(Vec::as_slice);
+        let before = Before::new(self.reader.repo, parent.as_deref(), token);
+        match self.reader.read(content, self.chunking(&item), item.metadata.size, &before).await {
+            Ok(read) => self.put_file(item, new, read, parent.is_some()).await,
+            Err(Failure::Unit(error)) => Err(error),
+            Err(Failure::Repo(error)) => Err(self.fail(error)),
+            Err(Failure::Item(problem)) => {
+                self.lost(item, problem);
+                Ok(Pushed::Lost)
+            }
+        }
+    }
+
+    async fn put_file(&self, item: Item, new: Node, read: Read, is_known: bool) -> Result<Pushed> {
+        let Read { content, length, doubt } = read;
+        let put = self.reader.archive.put_file(item.path.as_bytes(), new, content).await;
+        put.map_err(|error| self.fail(error))?;
+        if let Some(problem) = doubt {
+            self.reader.cx.problem(Problem { path: Some(item.path.clone()), ..problem });
+        }
+        self.live().bytes_moved.add(length);
+        self.done(&item, length, if is_known { "changed" } else { "new" });
+        Ok(if is_known { Pushed::Changed } else { Pushed::New })
+    }
+
+    /// An item that is not stored: a problem, unless it was only listed and is gone.
+    fn lost(&self, item: Item, problem: Problem) {
+        if problem.class == "vanished" {
+            return self.reader.cx.monitor.progress(Progress::Passed { reason: "vanished", items: 1 });
+        }
+        self.reader.cx.problem(Problem { path: Some(item.path), ..problem });
+    }
+
+    fn done(&self, item: &Item, length: u64, what: &'static str) {
+        let live = self.live();
+        live.files.add(1);
+        live.bytes.add(length);
+        if self.unit.member.plan.manifest.is_some() {
+            let mut noted = self.noted();
+            if let Version::Token(token) = &item.version {
+                noted.tokens.insert(item.path.clone(), token.clone());
+            }
+            if item.secrecy == Secrecy::Secret {
+                noted.secrets.insert(item.path.clone());
+            }
+        }
+        self.monitor().event(Event::Item { path: item.path.clone(), what });
+    }
+
+    fn chunking(&self, item: &Item) -> Chunking {
+        match self.unit.member.plan.chunker {
+            None => item.chunking,
+            Some(Chunker::Default) => Chunking::Default,
+            Some(Chunker::Fixed(length)) => Chunking::Fixed(length),
+            Some(Chunker::Content(mean)) => Chunking::Content(mean),
+        }
+    }
+
+    fn live(&self) -> &Live {
+        &self.unit.live
+    }
+
+    fn monitor(&self) -> &UnitMonitor {
+        &self.unit.monitor
+    }
+}
+
+/// What became of an item without content.
+fn compared(new: &Node, parent: Option<&Node>) -> Pushed {
+    match parent {
+        None => Pushed::New,
+        Some(parent) if parent.kind == new.kind && parent.mode == new.mode && parent.mtime == new.mtime => {
+            Pushed::Unmodified
+        }
+        Some(_) => Pushed::Changed,
+    }
+}
+
+#[async_trait]
+impl Items for Sink<'_> {
+    async fn push(&self, item: Item, content: Content<'_>) -> Result<Pushed> {
+        let mut flight = InFlight { torn: &self.torn, is_done: false };
+        let pushed = self.take(item, content).await?;
+        flight.is_done = true;
+        Ok(pushed)
+    }
+
+    async fn reuse(&self, item: &Item) -> Result<bool> {
+        let mut flight = InFlight { torn: &self.torn, is_done: false };
+        self.reader.cx.check()?;
+        let new = node::of_item(item);
+        let kept = match self.parent(item).await? {
+            Some(parent) if item.kind.is_file() => self.keep(item, &new, Some(&*parent)).await?,
+            _ => false,
+        };
+        flight.is_done = true;
+        Ok(kept)
+    }
+
+    /// Directories above the manifest are left at the end, after it was written.
+    async fn leave(&self, directory: &TreePath) -> Result<()> {
+        let manifest = self.unit.member.plan.manifest.as_ref();
+        let folder = manifest.and_then(|root| root.join(FOLDER).ok());
+        if directory.is_root() || folder.is_some_and(|folder| folder.starts_with(directory)) {
+            return Ok(());
+        }
+        self.reader.archive.leave(directory.as_bytes()).await.map_err(|error| self.fail(error))
+    }
+}
