@@ -1,0 +1,15 @@
+//! onggi and the other programs of the format on one repository, each the real binary.
+//!
+//! The programs come from `lab/peers/up` and the search path. Without them a test says on stderr that it is skipped; with
+//! CI=true it fails.
+
+mod copy;
+mod exact;
+mod kill;
+mod lock;
+mod maintenance;
+mod peer;
+mod place;
+mod read;
+mod rustic;
+mod write;

@@ -1,0 +1,77 @@
+//! restic maintains repositories of onggi, and onggi goes on with them.
+
+use onggi_lab::compare::Aspects;
+
+use crate::peer;
+use crate::place::{Place, Program};
+
+#[test]
+fn every_maintenance_command_of_restic_leaves_a_repository_that_onggi_finds_whole() {
+    for restic in peer::restics() {
+        let place = Place::with_zoo();
+        place.run(&Program::Onggi, "init").ok();
+        for turn in 0..4 {
+            std::fs::write(place.path("source/turn"), turn.to_string().repeat(100_000)).unwrap();
+            place.run(&Program::Onggi, &format!("backup --tag turn{turn} {{source}}")).ok();
+        }
+        let mut lines = vec![
+            "forget --keep-last 3 --prune",
+            "tag --add extra latest",
+            "prune --max-unused 0",
+            "key add --new-password-file {second-password}",
+            "unlock",
+            "cat config",
+            "cat masterkey",
+            "rebuild-index",
+        ];
+        if Some(&restic) == peer::current_restic().as_ref() {
+            lines.extend([
+                "rewrite --exclude turn --forget latest",
+                "repair index",
+                "repair snapshots",
+                "prune",
+                "recover",
+            ]);
+        }
+        for line in lines {
+            if line == "rebuild-index" && Some(&restic) == peer::current_restic().as_ref() {
+                continue;
+            }
+            place.run(&restic, line).ok();
+            place.run(&Program::Onggi, "repository verify --read-data 100%").ok();
+        }
+        place.run(&Program::Onggi, "backup {source}").ok();
+        place.run(&Program::Onggi, "restore latest --privileged --target {out}").ok();
+        place.assert_restored("out", Aspects { times: false, ..Aspects::ALL });
+    }
+}
+
+#[test]
+fn restic_shows_every_kind_of_file_of_onggi() {
+    for restic in peer::restics() {
+        let place = Place::with_zoo();
+        place.run(&Program::Onggi, "init").ok();
+        place.run(&Program::Onggi, "backup {source}").ok();
+        for (kind, shown) in [("index", "\"packs\""), ("snapshots", "\"tree\""), ("packs", "")] {
+            let ids = place.run(&restic, &format!("list {kind}")).ok();
+            let id = ids.lines().last().expect("one at least");
+            let word = kind.trim_end_matches('s');
+            let mut command = place.command(&restic, &format!("cat {word} {id}"));
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert!(String::from_utf8_lossy(&output.stdout).contains(shown));
+        }
+    }
+}
+
+#[test]
+fn what_restic_forgot_and_pruned_onggi_no_longer_has() {
+    for restic in peer::restics() {
+        let place = Place::with_zoo();
+        place.run(&Program::Onggi, "init").ok();
+        place.run(&Program::Onggi, "backup {source}").ok();
+        place.run(&Program::Onggi, "backup {source}").ok();
+        place.run(&restic, "forget --keep-last 1 --prune").ok();
+        assert_eq!(place.snapshots(&Program::Onggi).len(), 1);
+    }
+}
