@@ -1,6 +1,10 @@
 //! What carries calls to systems; shared by the adapters, which never import each other.
 
 mod process;
+#[cfg(any(test, feature = "testing"))]
+mod scripted;
 
 pub use process::{Exit, Launch, Launcher, Running, SystemLauncher};
 pub(crate) use process::{check_exits, run_to_end};
+#[cfg(any(test, feature = "testing"))]
+pub use scripted::{Program, ScriptedLauncher};

@@ -22,9 +22,9 @@ use self::inspect::{Atime, class_of, identity};
 use self::listing::Rules;
 pub use self::pattern::{Asked, BadPattern, Case, Pattern, Patterns};
 use self::tags::Tag;
-use self::targets::{Node, Target};
+use self::targets::{Node, Root, Target};
 use crate::config::{ConfigFault, Surroundings};
-use crate::context::{Context, Problem, UnitId};
+use crate::context::{Context, Problem, Progress, UnitId};
 use crate::hook::Hooks;
 use crate::path::TreePath;
 use crate::sabotage;
@@ -75,7 +75,7 @@ impl Paths {
     fn tree(&self, cx: &Context) -> Node {
         let start = &self.surroundings.working_directory;
         let expanded = targets::expand(self.targets(), start, |target, path, error| {
-            report_absent(cx, bytes_of(path), &error, target.optional);
+            report_absent(cx, bytes_of(path), &error, target.root);
         });
         targets::tree(&expanded, start)
     }
@@ -147,7 +147,7 @@ impl Source for Paths {
                 .and_then(|metadata| if metadata.is_dir() { std::fs::read_dir(&path).map(drop) } else { Ok(()) });
             if let Err(error) = opened {
                 absent += 1;
-                report_absent(cx, bytes_of(&path), &error, target.optional);
+                report_absent(cx, bytes_of(&path), &error, target.root);
             }
         }
         if absent == targets.len() { Err(nothing_left()) } else { Ok(()) }
@@ -178,10 +178,11 @@ impl Source for Paths {
 }
 
 /// A root that is not there is a problem unless that is in order.
-fn report_absent(cx: &Context, path: &[u8], error: &io::Error, is_optional: bool) {
+fn report_absent(cx: &Context, path: &[u8], error: &io::Error, root: Root) {
     let absent = error.kind() == io::ErrorKind::NotFound;
-    if absent && (is_optional || sabotage::SB17_ABSENT_PATH_IGNORED) {
-        cx.monitor.progress(crate::context::Progress::Passed { reason: "absent", items: 1 });
+    if absent && (root < Root::Required || sabotage::SB17_ABSENT_PATH_IGNORED) {
+        let reason = if root == Root::Listed { "vanished" } else { "absent" };
+        cx.monitor.progress(Progress::Passed { reason, items: 1 });
         return;
     }
     let class = if absent { "missing-root" } else { class_of(error) };

@@ -15,7 +15,6 @@ use super::directory::Directory;
 use super::inspect::{Atime, Found, Names, class_of, inspect};
 use super::listing::{Batch, Entering, Rules};
 use super::read::FileContent;
-use super::targets::Optional;
 use super::walk::{Place, Step, Walk};
 use super::{Paths, nothing_left, reason, report_absent};
 use crate::context::{Context, Problem, Progress};
@@ -200,8 +199,8 @@ impl Pusher<'_> {
                 self.lost(&path, error);
             }
         }
-        for (path, error, optional) in &batch.absent {
-            report_absent(self.cx, path, error, *optional == Optional::Yes);
+        for (path, error, root) in &batch.absent {
+            report_absent(self.cx, path, error, *root);
         }
         let passed = [
             ("vanished", batch.vanished),

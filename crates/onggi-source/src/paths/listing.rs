@@ -15,7 +15,7 @@ use super::directory::Directory;
 use super::inspect::{Found, Xattrs, identity, inspect, is_virtual};
 use super::pattern::{Asked, Patterns};
 use super::tags::Tag;
-use super::targets::{Node, Optional};
+use super::targets::{Node, Root};
 use crate::item::Kind;
 use crate::path::TreePath;
 use crate::sabotage;
@@ -48,8 +48,8 @@ pub(super) struct Batch {
     pub(super) found: Vec<(Found, Entering)>,
     /// Entries that could not be looked at.
     pub(super) lost: Vec<(Vec<u8>, io::Error)>,
-    /// Roots that are not there, or cannot be looked at: their path, and whether that is in order.
-    pub(super) absent: Vec<(Vec<u8>, io::Error, Optional)>,
+    /// Roots that are not there, or cannot be looked at, with their path.
+    pub(super) absent: Vec<(Vec<u8>, io::Error, Root)>,
     pub(super) vanished: u64,
     pub(super) excluded: u64,
     pub(super) sockets: u64,
@@ -130,7 +130,7 @@ impl Rules {
         Ok(Listing { names: kept, excluded, broken })
     }
 
-    /// Looks at some of the names. `node` has the roots below this directory: they are always entered.
+    /// Looks at some of the names. `node` has the roots below this directory: they are entered wherever they lie.
     pub(super) fn look(
         &self,
         directory: &Arc<Directory>,
@@ -142,9 +142,9 @@ impl Rules {
         let fd = directory.open_briefly()?;
         for number in range {
             let name = names.name(number);
-            let is_root = node.and_then(|node| node.children.get(name)).is_some_and(|child| child.root.is_some());
+            let root = node.and_then(|node| node.children.get(name)).and_then(|child| child.root);
             match inspect(fd.as_fd(), name, self.xattrs()) {
-                Ok(found) => self.sort_in(directory, &fd, found, None, is_root, batch),
+                Ok(found) => self.sort_in(directory, &fd, found, root, batch),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => batch.vanished += 1,
                 Err(error) if sabotage::SB26_ENTRY_DROPS_DIRECTORY => return Err(error),
                 Err(error) => batch.lost.push((name.to_vec(), error)),
@@ -159,7 +159,7 @@ impl Rules {
         for tree_name in names {
             let Some(child) = node.children.get(tree_name) else { continue };
             let path = super::bytes_of(&child.path);
-            let Some(optional) = child.root else {
+            let Some(root) = child.root else {
                 match inspect_above(&child.path, tree_name) {
                     Ok(found) => batch.found.push((found, Entering::Nothing)),
                     Err(error) => lose_roots(child, error.raw_os_error(), batch),
@@ -171,11 +171,11 @@ impl Rules {
                 continue;
             }
             match self.look_at_root(tree, child, &mut last) {
-                Ok((directory, fd, found)) => {
-                    let other_name = (found.name != *tree_name).then(|| tree_name.clone());
-                    self.sort_in(&directory, &fd, found, other_name, true, batch);
+                Ok((directory, fd, mut found)) => {
+                    found.tree_name = (found.name != *tree_name).then(|| tree_name.clone());
+                    self.sort_in(&directory, &fd, found, Some(root), batch);
                 }
-                Err(error) => batch.absent.push((path.to_vec(), error, optional)),
+                Err(error) => batch.absent.push((path.to_vec(), error, root)),
             }
         }
     }
@@ -199,16 +199,9 @@ impl Rules {
     }
 
     /// Puts what was found where it belongs.
-    fn sort_in(
-        &self,
-        directory: &Arc<Directory>,
-        fd: &OwnedFd,
-        mut found: Found,
-        tree_name: Option<Vec<u8>>,
-        is_root: bool,
-        batch: &mut Batch,
-    ) {
-        let crosses = found.stat.st_dev != directory.device() && !is_root;
+    fn sort_in(&self, directory: &Arc<Directory>, fd: &OwnedFd, found: Found, root: Option<Root>, batch: &mut Batch) {
+        let is_named = root.is_some_and(|root| root > Root::Listed);
+        let crosses = found.stat.st_dev != directory.device() && !is_named;
         let entering = match found.kind {
             Kind::Socket => {
                 batch.sockets += 1;
@@ -227,7 +220,7 @@ impl Rules {
                 batch.crossings += 1;
                 Entering::Crossing
             }
-            Kind::Directory => Entering::Enter(directory.entry(&found.name, tree_name.clone(), &found.stat)),
+            Kind::Directory => Entering::Enter(directory.entry(&found.name, found.tree_name.clone(), &found.stat)),
             _ if crosses && self.one_file_system => {
                 batch.crossings += 1; // a file that is mounted over another one
                 return;
@@ -235,7 +228,6 @@ impl Rules {
             Kind::File => Entering::Read(directory.clone()),
             _ => Entering::Nothing,
         };
-        found.tree_name = tree_name;
         batch.found.push((found, entering));
     }
 
@@ -246,9 +238,9 @@ impl Rules {
 
 /// Without the directory above them none of these roots can be reached.
 fn lose_roots(node: &Node, error: Option<i32>, batch: &mut Batch) {
-    if let Some(optional) = node.root {
+    if let Some(root) = node.root {
         let error = error.map_or_else(|| io::ErrorKind::Other.into(), io::Error::from_raw_os_error);
-        batch.absent.push((super::bytes_of(&node.path).to_vec(), error, optional));
+        batch.absent.push((super::bytes_of(&node.path).to_vec(), error, root));
     }
     node.children.values().for_each(|child| lose_roots(child, error, batch));
 }

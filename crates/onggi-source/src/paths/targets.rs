@@ -14,8 +14,7 @@ pub(super) struct Target {
     /// Components as given, cleaned; `..` only in front, and never in an absolute one.
     components: Vec<Vec<u8>>,
     absolute: bool,
-    /// Whether its absence is in order.
-    pub(super) optional: bool,
+    pub(super) root: Root,
 }
 
 /// A directory of the tree above the roots, or a root.
@@ -25,17 +24,21 @@ pub(super) struct Node {
     pub(super) children: BTreeMap<Vec<u8>, Arc<Node>>,
     /// The directory or root in the file system.
     pub(super) path: PathBuf,
-    /// If all that lies there is wanted: whether its absence is in order.
-    pub(super) root: Option<Optional>,
+    /// If all that lies there is wanted: why.
+    pub(super) root: Option<Root>,
     /// Where relative paths of this name start from; the same name from elsewhere gets another.
     start: PathBuf,
 }
 
-/// Whether the absence of a root is in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Optional {
-    No,
-    Yes,
+/// Why something is a root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Root {
+    /// It lies in a directory that was named as `.` or `/`.
+    Listed,
+    /// It was named, and its absence is in order.
+    Optional,
+    /// It was named, and must be there.
+    Required,
 }
 
 /// Splits a path into components: no empty ones, no `.`, and `..` only in front of a relative path.
@@ -56,7 +59,8 @@ pub(super) fn clean(path: &[u8]) -> Vec<Vec<u8>> {
 impl Target {
     pub(super) fn new(path: &Path, optional: bool) -> Self {
         let bytes = path.as_os_str().as_bytes();
-        Self { components: clean(bytes), absolute: bytes.starts_with(b"/"), optional }
+        let root = if optional { Root::Optional } else { Root::Required };
+        Self { components: clean(bytes), absolute: bytes.starts_with(b"/"), root }
     }
 
     /// Whether it names no entry but only a directory to take the entries of.
@@ -102,7 +106,7 @@ pub(super) fn expand(
         match names_in(&path) {
             Ok(names) => expanded.extend(names.into_iter().map(|name| {
                 let components = target.components.iter().cloned().chain([name]).collect();
-                Target { components, optional: true, ..target } // listed and gone is in order
+                Target { components, root: Root::Listed, ..target }
             })),
             Err(error) => lost(&target, &path, error),
         }
@@ -135,8 +139,7 @@ pub(super) fn tree(targets: &[Target], working_directory: &Path) -> Node {
             node.path.clone_from(&path);
             node.start.clone_from(&start);
         }
-        let optional = if target.optional { Optional::Yes } else { Optional::No };
-        node.root = if node.root == Some(Optional::No) { node.root } else { Some(optional) };
+        node.root = node.root.max(Some(target.root));
     }
     root
 }
