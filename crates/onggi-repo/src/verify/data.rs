@@ -103,7 +103,11 @@ pub(crate) fn check_pack(master: &MasterKey, index: &Index, id: PackId, content:
             let opened =
                 blob::decode_blob_into(master, sealed, entry.uncompressed_length, entry.id, scratch, plaintext);
             if let Err(fault) = opened {
-                problems.push(Problem::of("blob-damaged", format!("{} blob {} in {what}", entry.kind, entry.id.short()), &fault));
+                problems.push(Problem::of(
+                    "blob-damaged",
+                    format!("{} blob {} in {what}", entry.kind, entry.id.short()),
+                    &fault,
+                ));
             }
         }
         release_large(scratch);

@@ -8,7 +8,10 @@ mod subset;
 pub use subset::{BadSubset, ReadData};
 
 use crate::{Lock, Problem, Repository, Result};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// Problems kept with their text; beyond, they are only counted.
 const KEPT_MAX: usize = 10_000;
@@ -74,7 +77,7 @@ impl VerifyReport {
 
 impl Repository {
     /// Checks the structure, then as much data as asked for. The lock keeps others from removing what is being read.
-    pub async fn verify(&self, lock: &Lock, data: ReadData, counters: &VerifyCounters) -> Result<VerifyReport> {
+    pub async fn verify(&self, lock: &Lock, data: ReadData, counters: &Arc<VerifyCounters>) -> Result<VerifyReport> {
         let mut report = VerifyReport::default();
         let present = structure::verify(self, lock, counters, &mut report).await?;
         let chosen = subset::choose(self, data, present);

@@ -20,7 +20,7 @@ use std::{
 pub(super) async fn verify(
     repo: &Repository,
     lock: &Lock,
-    counters: &VerifyCounters,
+    counters: &Arc<VerifyCounters>,
     report: &mut VerifyReport,
 ) -> Result<Vec<(PackId, u64)>> {
     let snapshots = repo.snapshots().await?;
@@ -92,7 +92,7 @@ async fn walk_trees(
     index: Arc<Index>,
     marks: Arc<Marks>,
     lost: HashSet<PackId>,
-    counters: &VerifyCounters,
+    counters: &Arc<VerifyCounters>,
 ) -> Result<Vec<Problem>> {
     let inspector = Arc::new(Inspector { index, marks, lost });
     let is_new = {
@@ -100,10 +100,12 @@ async fn walk_trees(
         // A tree that the table does not have is met again each time, and named each time.
         move |id: &_| inspector.index.mark(&inspector.marks, BlobKind::Tree, id) != Marked::Again
     };
-    let inspect = move |place: &Place, tree: &Tree, problems: &mut Vec<Problem>| inspector.tree(place, tree, problems);
-    let problems = walk::walk(repo, roots, Arc::new(is_new), Arc::new(inspect)).await?;
-    counters.trees.fetch_add(1, Ordering::Relaxed);
-    Ok(problems)
+    let counters = Arc::clone(counters);
+    let inspect = move |place: &Place, tree: &Tree, problems: &mut Vec<Problem>| {
+        counters.trees.fetch_add(1, Ordering::Relaxed);
+        inspector.tree(place, tree, problems);
+    };
+    walk::walk(repo, roots, Arc::new(is_new), Arc::new(inspect)).await
 }
 
 struct Inspector {
