@@ -7,8 +7,7 @@ use onggi_lab::corpus::mixed::Mixed;
 use crate::peer;
 use crate::place::{Place, Program, message};
 
-const SET: Mixed =
-    Mixed { random: 24 << 20, logs: 2, log: 9 << 20, small: 300, image: 64 << 20, extents: 2 };
+const SET: Mixed = Mixed { random: 24 << 20, logs: 2, log: 9 << 20, small: 300, image: 64 << 20, extents: 2 };
 
 #[test]
 fn the_second_program_adds_no_data() {

@@ -66,7 +66,7 @@ impl Writer {
     fn start(place: &Place, program: &Program) -> Self {
         let writer = Self(place.start_stdin_backup(program));
         let locks = place.path("repository/locks");
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
         while locks.read_dir().map_or(0, Iterator::count) == 0 {
             assert!(std::time::Instant::now() < deadline, "the writer takes no lock");
             std::thread::yield_now();

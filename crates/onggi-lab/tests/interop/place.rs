@@ -56,7 +56,8 @@ impl Place {
         std::fs::create_dir(place.path("home")).unwrap();
         for password in ["password", "second-password"] {
             std::fs::write(place.path(password), format!("{password} of this place")).unwrap();
-            std::fs::set_permissions(place.path(password), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            std::fs::set_permissions(place.path(password), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+                .unwrap();
         }
         place
     }
@@ -150,5 +151,6 @@ pub fn finish(mut command: Command) -> Done {
 #[track_caller]
 pub fn message(out: &str, kind: &str) -> Value {
     let messages = out.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    messages.filter(|message| message["message_type"] == kind).last().unwrap_or_else(|| panic!("no {kind} in {out}"))
+    let mut messages = messages.filter(|message| message["message_type"] == kind);
+    messages.next_back().unwrap_or_else(|| panic!("no {kind} in {out}"))
 }
