@@ -111,9 +111,7 @@ impl Source for Command {
         from: &'a dyn Stored,
     ) -> Result<Box<dyn Restore + 'a>> {
         if self.config.restore_command.is_empty() || request.to != Destination::Origin {
-            return Err(SourceError::Unsupported(
-                "restore without a restore-command, or elsewhere than to its origin,",
-            ));
+            return Err(SourceError::Unsupported("restore other than by a restore-command to the origin"));
         }
         Ok(Box::new(restore::IntoCommand::plan(self, request, from).await?))
     }
