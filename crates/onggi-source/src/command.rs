@@ -101,7 +101,7 @@ impl Source for Command {
     }
 
     async fn remnants(&self, _cx: &Context) -> Result<Vec<Remnant>> {
-        self.hooks.remnants()
+        self.hooks.remnants(&self.unit())
     }
 
     async fn restore<'a>(

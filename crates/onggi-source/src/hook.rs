@@ -139,8 +139,8 @@ impl Hooks {
         }
     }
 
-    /// The marks that lie in the state directory.
-    pub(crate) fn remnants(&self) -> Result<Vec<Remnant>> {
+    /// The marks that lie in the state directory. One that cannot be understood is shown as a foreign one of `unit`.
+    pub(crate) fn remnants(&self, unit: &Unit) -> Result<Vec<Remnant>> {
         let names = match std::fs::read_dir(&self.marks) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             listing => listing.and_then(Iterator::collect::<io::Result<Vec<_>>>),
@@ -155,13 +155,24 @@ impl Hooks {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue, // thawed meanwhile
                 bytes => bytes.map_err(|error| failed("read", &path, &error))?,
             };
-            let mark = serde_json::from_slice::<Mark>(&bytes);
-            let mark = mark.map_err(|error| failed("read", &path, &io::Error::other(error)))?;
-            let what = format!("commands of {} ran before a capture", self.source);
-            let (seen_at, mark, unit) = (mark.made_at, Some((mark.run, mark.purpose)), mark.unit);
-            found.push(Remnant { unit, mark, seen_at, complete: false, what });
+            found.push(match serde_json::from_slice::<Mark>(&bytes) {
+                Ok(mark) => self.remnant(mark),
+                Err(error) => Remnant {
+                    unit: unit.clone(),
+                    mark: None,
+                    seen_at: Timestamp::UNIX_EPOCH,
+                    complete: false,
+                    what: format!("a mark that cannot be understood, {}: {error}", path.display()),
+                },
+            });
         }
         Ok(found)
+    }
+
+    fn remnant(&self, mark: Mark) -> Remnant {
+        let what = format!("commands of {} ran before a capture", self.source);
+        let (seen_at, unit) = (mark.made_at, mark.unit);
+        Remnant { unit, mark: Some((mark.run, mark.purpose)), seen_at, complete: false, what }
     }
 
     async fn run(&self, cx: &Context, unit: &Unit, hook: &Hook) -> Result<()> {

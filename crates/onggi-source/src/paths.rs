@@ -57,6 +57,11 @@ impl Paths {
         Ok(Self { config, patterns, surroundings, hooks })
     }
 
+    fn unit(&self) -> Unit {
+        let host = self.surroundings.host.as_str();
+        Unit { id: UnitId::from(host), name: host.to_owned() }
+    }
+
     fn targets(&self) -> Vec<Target> {
         self.config.paths.iter().map(|root| Target::new(&root.path, root.optional)).collect()
     }
@@ -154,8 +159,7 @@ impl Source for Paths {
     }
 
     async fn discover(&self, _cx: &Context) -> Result<Vec<Unit>> {
-        let host = self.surroundings.host.as_str();
-        Ok(vec![Unit { id: UnitId::from(host), name: host.to_owned() }])
+        Ok(vec![self.unit()])
     }
 
     async fn freeze(&self, cx: &Context, unit: &Unit) -> Result<()> {
@@ -173,7 +177,7 @@ impl Source for Paths {
     }
 
     async fn remnants(&self, _cx: &Context) -> Result<Vec<Remnant>> {
-        self.hooks.remnants()
+        self.hooks.remnants(&self.unit())
     }
 }
 

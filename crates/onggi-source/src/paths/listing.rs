@@ -278,3 +278,40 @@ fn read_names(fd: &OwnedFd, names: &mut NameList) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(names: &[&str]) -> NameList {
+        let mut list = NameList::default();
+        for name in names {
+            list.push(name.as_bytes()).unwrap();
+        }
+        list
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_looked_at_does_not_take_others_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b"] {
+            std::fs::write(folder.path().join(name), "1").unwrap();
+        }
+        let too_long = "x".repeat(300); // ENAMETOOLONG, also for root
+        let (names, mut batch) = (list(&["a", &too_long, "b", "gone"]), Batch::default());
+        let directory = Directory::top(folder.path(), TreePath::root()).unwrap();
+        Rules::default().look(&directory, &names, 0..names.len(), None, &mut batch).unwrap();
+        let found: Vec<_> = batch.found.iter().map(|(found, _)| found.name.as_slice()).collect();
+        assert_eq!((found, batch.vanished), (vec![&b"a"[..], b"b"], 1));
+        assert_eq!(batch.lost.len(), 1);
+        assert_eq!(super::super::inspect::class_of(&batch.lost[0].1), "io");
+    }
+
+    #[test]
+    fn names_are_sorted_by_their_bytes() {
+        let mut names = list(&["b", "a/", "a", "B", "\u{e9}"]);
+        names.sort();
+        let sorted: Vec<_> = (0..names.len()).map(|number| names.name(number).to_vec()).collect();
+        assert_eq!(sorted, [&b"B"[..], b"a", b"a/", b"b", "\u{e9}".as_bytes()]);
+    }
+}
