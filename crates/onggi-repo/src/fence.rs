@@ -35,7 +35,8 @@ pub(crate) async fn fence(
     let new = packs.iter().filter_map(|pack| index.pack(&pack.id));
     let relied: HashMap<PackId, PackInfo> = used.iter().cloned().chain(new).map(|pack| (pack.id, pack)).collect();
     let mut problems = unannounced(repo, &relied).await?;
-    problems.extend(read_back::missing(repo, relied.values().map(|pack| (pack.id, pack.size))).await?);
+    let expected: Vec<_> = relied.values().map(|pack| (pack.id, pack.size)).collect();
+    problems.extend(read_back::missing(repo, expected).await?);
     if !problems.is_empty() {
         return Err(RepoError::Unverified(problems));
     }

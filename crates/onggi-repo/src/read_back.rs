@@ -10,7 +10,7 @@ use crate::{
     kernel::hash,
 };
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, future::BoxFuture, stream};
 use onggi_storage::{FileType, clock};
 use std::{
     collections::{HashMap, HashSet},
@@ -38,15 +38,18 @@ pub(crate) async fn read_back(
         problems.push(problem("pack-unannounced", pack.id, "no index that was read back names it"));
     }
     let expected = packs.iter().map(|pack| (pack.id, pack.size)).chain(used.iter().map(|pack| (pack.id, pack.size)));
+    let expected: Vec<_> = expected.collect();
     problems.extend(missing(repo, expected).await?);
     if index.live(BlobKind::Tree, &root).is_none() {
         problems.push(problem("blob-missing", root.short(), "the root tree is in no index"));
     }
     let chosen = choose(repo, packs);
-    let reads = chosen.iter().map(|pack| {
+    // Boxed one by one: a future that borrows through a closure cannot be shown to be `Send`.
+    let mut reads: Vec<BoxFuture<'_, _>> = Vec::new();
+    for pack in chosen {
         let entries = announced.get(&pack.id).cloned().unwrap_or_default();
-        async move { (*pack, prove(repo, index, *pack, entries).await) }
-    });
+        reads.push(Box::pin(async move { (pack, prove(repo, index, pack, entries).await) }));
+    }
     let mut reads = stream::iter(reads).buffer_unordered(AT_ONCE);
     while let Some((pack, proved)) = reads.next().await {
         match proved {
