@@ -15,6 +15,8 @@ pub mod kernel;
 mod key;
 mod load;
 pub mod lock;
+mod pack_writer;
+pub mod prune;
 mod read;
 mod read_back;
 mod repository;

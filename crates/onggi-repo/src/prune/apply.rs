@@ -1,0 +1,184 @@
+//! Carrying a plan out. New packs, then new indexes, then old indexes go, then packs go: whoever reads at any moment, and
+//! whoever finds the repository after a crash, finds every needed blob announced and there.
+
+use super::{PrunePlan, refuse, repack};
+use crate::{
+    Lock, Repository, Result,
+    error::{Act, RepoError},
+    format::{IndexFile, IndexId, IndexPack, PackId, SnapshotId, Time},
+};
+use onggi_storage::FileType;
+use std::collections::HashSet;
+
+/// What was done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Packs marked for deletion.
+    pub marked: usize,
+    /// Packs removed.
+    pub removed: usize,
+    /// Packs announced again.
+    pub recovered: usize,
+    /// Packs whose needed blobs were moved.
+    pub repacked: usize,
+    /// Bytes written anew.
+    pub written_bytes: u64,
+    /// Packs whose removal the storage refuses for a time: they stay marked.
+    pub held: usize,
+}
+
+pub(super) async fn apply(repo: &Repository, lock: &Lock, plan: &PrunePlan) -> Result<Pruned> {
+    lock.check()?;
+    refuse_if_stale(repo, plan).await?;
+    let written = repack::repack(repo, lock, &plan.state.moved, plan.state.is_verifying).await?;
+    let change = Change::of(plan);
+    #[cfg(sabotage = "SB07")]
+    remove_packs(repo, lock, &change).await?;
+    rewrite_indexes(repo, lock, plan, &change).await?;
+    let (removed, held) = remove_packs(repo, lock, &change).await?;
+    repo.load_index().await?;
+    Ok(Pruned {
+        marked: change.mark.len(),
+        removed,
+        recovered: change.recover.len(),
+        repacked: plan.repack.len(),
+        written_bytes: written.bytes,
+        held,
+    })
+}
+
+/// A plan is made under a lock that keeps others away; this notices those who do not ask for locks.
+async fn refuse_if_stale(repo: &Repository, plan: &PrunePlan) -> Result<()> {
+    let snapshots: Vec<SnapshotId> =
+        repo.list_ids(FileType::Snapshot).await?.into_iter().map(SnapshotId::from).collect();
+    let indexes: Vec<IndexId> = repo.list_ids(FileType::Index).await?.into_iter().map(IndexId::from).collect();
+    if snapshots != plan.state.snapshots || indexes != plan.state.indexes {
+        return refuse("stale-plan", "snapshots or indexes changed since the plan was made");
+    }
+    Ok(())
+}
+
+/// What changes in the index.
+struct Change {
+    /// Packs that get a mark.
+    mark: HashSet<PackId>,
+    /// Packs that lose it.
+    recover: HashSet<PackId>,
+    /// Packs that leave the index and the storage.
+    remove: HashSet<PackId>,
+    /// Packs that leave the index.
+    drop: HashSet<PackId>,
+    /// Packs to mark that no index has.
+    unreferenced: Vec<PackId>,
+}
+
+impl Change {
+    fn of(plan: &PrunePlan) -> Self {
+        let set = |packs: &[PackId]| packs.iter().copied().collect::<HashSet<_>>();
+        let mut change = Self {
+            mark: &set(&plan.mark) | &set(&plan.repack),
+            recover: set(&plan.recover),
+            remove: set(&plan.remove),
+            drop: set(&plan.drop),
+            unreferenced: plan.unreferenced.clone(),
+        };
+        if plan.state.is_instant {
+            change.remove.extend(change.mark.drain());
+            change.remove.extend(change.unreferenced.drain(..));
+        }
+        change
+    }
+
+    fn touches(&self, pack: PackId) -> bool {
+        [&self.mark, &self.recover, &self.remove, &self.drop].iter().any(|set| set.contains(&pack))
+    }
+
+    /// The index file as it will be; `None` if it stays as it is.
+    fn rewritten(&self, file: IndexFile, plan: &PrunePlan) -> Option<IndexFile> {
+        if !file.packs.iter().chain(&file.packs_to_delete).any(|pack| self.touches(pack.id)) {
+            return None;
+        }
+        let mut new = IndexFile { unknown: file.unknown, ..IndexFile::default() };
+        for pack in file.packs.into_iter().filter(|pack| !self.leaves(pack.id)) {
+            if self.mark.contains(&pack.id) {
+                new.packs_to_delete.push(marked(pack, plan));
+            } else {
+                new.packs.push(pack);
+            }
+        }
+        for pack in file.packs_to_delete.into_iter().filter(|pack| !self.leaves(pack.id)) {
+            if self.recover.contains(&pack.id) {
+                new.packs.push(IndexPack { time: None, size: None, ..pack });
+            } else if self.mark.contains(&pack.id) {
+                new.packs_to_delete.push(marked(pack, plan));
+            } else {
+                new.packs_to_delete.push(pack);
+            }
+        }
+        #[cfg(sabotage = "SB08")]
+        for pack in &mut new.packs {
+            let half = pack.blobs.len().div_ceil(2);
+            pack.blobs.truncate(half);
+        }
+        Some(new)
+    }
+
+    fn leaves(&self, pack: PackId) -> bool {
+        self.remove.contains(&pack) || self.drop.contains(&pack)
+    }
+}
+
+fn marked(pack: IndexPack, plan: &PrunePlan) -> IndexPack {
+    let size = plan.state.sizes.get(&pack.id).copied();
+    IndexPack { time: Some(Time::utc(plan.state.now)), size, ..pack }
+}
+
+/// Writes every new index before any old one goes.
+async fn rewrite_indexes(repo: &Repository, lock: &Lock, plan: &PrunePlan, change: &Change) -> Result<()> {
+    let mut old = Vec::new();
+    if !change.unreferenced.is_empty() {
+        let packs = change.unreferenced.iter().map(|id| marked(IndexPack::new(*id, Vec::new()), plan));
+        repo.save_index(IndexFile { packs_to_delete: packs.collect(), ..IndexFile::default() }).await?;
+    }
+    for id in &plan.state.indexes {
+        lock.check()?;
+        let json = repo.load_json(FileType::Index, (*id).into()).await?;
+        let file = IndexFile::parse(&json).map_err(|fault| RepoError::format(id.handle(), fault))?;
+        let Some(new) = change.rewritten(file, plan) else { continue };
+        let is_empty = new.packs.is_empty() && new.packs_to_delete.is_empty() && new.unknown.is_empty();
+        if !is_empty && repo.save_index(new).await? == *id {
+            continue;
+        }
+        old.push(*id);
+    }
+    lock.check()?;
+    for id in old {
+        remove_quietly(repo, FileType::Index, id.into()).await?;
+    }
+    Ok(())
+}
+
+/// Removes packs that no index announces any more. Returns how many went, and how many the storage holds back.
+async fn remove_packs(repo: &Repository, lock: &Lock, change: &Change) -> Result<(usize, usize)> {
+    let (mut removed, mut held) = (0, 0);
+    let mut packs: Vec<_> = change.remove.iter().copied().collect();
+    packs.sort_unstable();
+    for id in packs {
+        lock.check()?;
+        match remove_quietly(repo, FileType::Pack, id.into()).await {
+            Ok(()) => removed += 1,
+            Err(RepoError::Storage(_, onggi_storage::StorageError::Immutable(_))) => held += 1,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((removed, held))
+}
+
+/// Removes a file; one that is gone is no fault.
+async fn remove_quietly(repo: &Repository, file_type: FileType, id: onggi_storage::FileId) -> Result<()> {
+    let handle = onggi_storage::Handle::new(file_type, id);
+    match repo.storage().remove(handle.clone()).await {
+        Err(error) if error.is_not_found() => Ok(()),
+        answer => answer.act(|| format!("remove {handle}")),
+    }
+}

@@ -1,0 +1,118 @@
+//! What happens to each pack. Pure.
+
+use super::{GRACE_MIN, MaxUnused, PruneOptions, PrunePlan, survey::Survey, usage::PackUse};
+use crate::{
+    format::{BlobKind, PackId},
+    index::PackState,
+};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::HashSet;
+
+/// So many small packs are worth one large.
+const SMALL_MIN: usize = 10;
+/// A pack is small below four fifths of this, or of what 3 % of the packs do not reach.
+const SMALL_SIZE: u64 = 4 << 20;
+
+pub(super) fn decide(packs: &[PackUse], survey: &Survey, options: &PruneOptions, now: Timestamp) -> PrunePlan {
+    let mut plan = PrunePlan { packs_seen: survey.packs.len(), ..PrunePlan::default() };
+    let mut candidates = Vec::new();
+    for pack in packs {
+        plan.used_bytes += pack.used_bytes;
+        match (pack.info.state, pack.used_bytes > 0) {
+            (PackState::Live, true) => candidates.push(pack),
+            (PackState::Live, false) if pack.is_there => plan.mark.push(pack.info.id),
+            (PackState::Live | PackState::Tombstoned(_), false) if !pack.is_there => plan.drop.push(pack.info.id),
+            (PackState::Tombstoned(_), true) => plan.recover.push(pack.info.id),
+            (PackState::Tombstoned(since), false) => tombstone(&mut plan, pack, since, survey, options, now),
+            // Announced nowhere: found below by their names.
+            (PackState::Live | PackState::Unlisted, _) => {}
+        }
+    }
+    choose_repack(&mut plan, candidates, options);
+    let announced: HashSet<PackId> = packs.iter().map(|pack| pack.info.id).collect();
+    plan.unreferenced = survey.packs.keys().filter(|id| !announced.contains(id)).copied().collect();
+    let lists = [
+        &mut plan.mark,
+        &mut plan.recover,
+        &mut plan.remove,
+        &mut plan.waiting,
+        &mut plan.drop,
+        &mut plan.unreferenced,
+    ];
+    lists.into_iter().for_each(|list| list.sort_unstable());
+    let freed = plan.mark.iter().chain(&plan.remove).chain(&plan.unreferenced).chain(&plan.repack);
+    let freed: u64 = freed.filter_map(|id| survey.packs.get(id)).sum();
+    plan.freed_bytes = freed.saturating_sub(plan.repacked_bytes);
+    plan
+}
+
+/// A marked pack that is not needed: it goes when its time is over and no run is older than the mark.
+fn tombstone(
+    plan: &mut PrunePlan,
+    pack: &PackUse,
+    since: Option<Timestamp>,
+    survey: &Survey,
+    options: &PruneOptions,
+    now: Timestamp,
+) {
+    let grace = SignedDuration::try_from(options.grace.max(GRACE_MIN)).unwrap_or(SignedDuration::MAX);
+    match since {
+        _ if options.is_instant => plan.remove.push(pack.info.id),
+        // Without a time it is marked anew.
+        None => plan.mark.push(pack.info.id),
+        Some(since) if now.duration_since(since) >= grace && !survey.has_run_since_before(since, now) => {
+            plan.remove.push(pack.info.id);
+        }
+        Some(_) => plan.waiting.push(pack.info.id),
+    }
+}
+
+/// Repacks mixed packs and plain trees, many small packs, and the emptiest of the others until few unused bytes are left.
+fn choose_repack(plan: &mut PrunePlan, packs: Vec<&PackUse>, options: &PruneOptions) {
+    let small = small_packs(&packs);
+    let is_due = |pack: &PackUse| pack.info.kind.is_none() || pack.has_plain_trees || small.contains(&pack.info.id);
+    let mut packs = packs;
+    // What must be, then trees, then the worst share of unused bytes, by their names where equal.
+    packs.sort_by(|a, b| {
+        let is_tree = |pack: &PackUse| pack.info.kind == Some(BlobKind::Tree);
+        let share = u128::from(b.unused_bytes) * u128::from(a.info.size);
+        let share = share.cmp(&(u128::from(a.unused_bytes) * u128::from(b.info.size)));
+        (is_due(b), is_tree(b)).cmp(&(is_due(a), is_tree(a))).then(share).then(a.info.id.cmp(&b.info.id))
+    });
+    let mut unused: u64 = packs.iter().map(|pack| pack.unused_bytes).sum();
+    let allowed = match options.max_unused {
+        MaxUnused::Percent(percent) => (plan.used_bytes as f64 * percent.max(0.0) / 100.0) as u64,
+        MaxUnused::Bytes(bytes) => bytes,
+        MaxUnused::Unlimited => u64::MAX,
+    };
+    let mut left = options.repack_bytes_max.unwrap_or(u64::MAX);
+    for pack in packs {
+        let is_wanted = is_due(pack) || pack.unused_bytes > 0 && unused > allowed;
+        if is_wanted && pack.info.size <= left {
+            left -= pack.info.size;
+            unused -= pack.unused_bytes;
+            plan.repacked_bytes += pack.used_bytes;
+            plan.repack.push(pack.info.id);
+        } else {
+            plan.kept += 1;
+        }
+    }
+    plan.left_bytes = unused;
+}
+
+/// Fully needed packs so small that together they are worth a rewrite.
+fn small_packs(packs: &[&PackUse]) -> HashSet<PackId> {
+    let mut sizes: Vec<_> = packs.iter().map(|pack| pack.info.size).collect();
+    sizes.sort_unstable();
+    let percentile = sizes.get(sizes.len() * 3 / 100).copied().unwrap_or(0);
+    let limit = SMALL_SIZE.max(percentile) / 5 * 4;
+    let mut chosen = HashSet::new();
+    for kind in [BlobKind::Data, BlobKind::Tree] {
+        let small = packs.iter().filter(|pack| pack.info.kind == Some(kind) && pack.info.size < limit);
+        let small: Vec<_> = small.map(|pack| pack.info.id).collect();
+        if small.len() >= SMALL_MIN {
+            chosen.extend(small);
+        }
+    }
+    chosen
+}
