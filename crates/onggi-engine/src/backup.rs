@@ -22,10 +22,14 @@ use crate::{
     report::{self, Figures, Problems, RunReport, UnitOutcome, UnitReport, seconds},
     sabotage,
     watch::{Event, Live, Watch},
-    window::{CLEANUP, Held, WindowReport, window},
+    window::{Body, CLEANUP, Held, WindowReport, window},
 };
 use drain::{Drained, Filled};
-use futures::{StreamExt, future::join_all, stream};
+use futures::{
+    StreamExt,
+    future::{BoxFuture, join_all},
+    stream,
+};
 use monitor::UnitMonitor;
 use onggi_repo::{
     Lock, RepoError, Repository, WriteBudget,
@@ -121,7 +125,14 @@ pub const HOLD_DEFAULT: Duration = Duration::from_mins(5);
 /// first, with [`recover`](crate::recover::recover).
 pub async fn back_up(cx: &Context, job: &Job<'_>, members: &[Member<'_>]) -> RunReport {
     let (started_at, started) = (cx.world.now(), cx.world.elapsed());
-    let units: Vec<UnitRun> = members.iter().map(|member| UnitRun::new(job, *member)).collect();
+    let mut units = Vec::new();
+    for member in members {
+        let mut unit = UnitRun::new(job, *member);
+        if member.source.capabilities().chains {
+            unit.base = job.history.base(job.repo, member).await;
+        }
+        units.push(unit);
+    }
     let mut attempt = 0;
     let (results, window) = loop {
         attempt += 1;
@@ -153,6 +164,8 @@ struct UnitRun<'a> {
     /// Problems of the window; those of the items have a fresh list for each attempt.
     monitor: Arc<UnitMonitor>,
     live: Arc<Live>,
+    /// What its capture may continue; looked up before anything is frozen.
+    base: Option<Base>,
 }
 
 impl<'a> UnitRun<'a> {
@@ -161,7 +174,7 @@ impl<'a> UnitRun<'a> {
         let name = member.unit.name.clone();
         job.watch.event(Event::Started { name: name.clone(), live: Arc::clone(&live) });
         let monitor = Arc::new(UnitMonitor::new(name, Arc::clone(&job.watch), Arc::clone(&live)));
-        Self { member, monitor, live }
+        Self { member, monitor, live, base: None }
     }
 
     fn report(
@@ -228,7 +241,9 @@ async fn run_once(
 ) -> (Vec<UnitResult>, WindowReport) {
     let held: Vec<Held<'_>> = members.iter().map(|member| Held { source: member.source, unit: member.unit }).collect();
     let failed_capture = AtomicUsize::new(usize::MAX);
-    let body = async |inside: Context| capture_all(&inside, job, members, units, &failed_capture).await;
+    let failed = &failed_capture;
+    let body: Body<'_, Vec<Captured<'_>>> =
+        Box::new(move |inside| Box::pin(async move { capture_all(&inside, job, members, units, failed).await }));
     let (captured, window) = window(cx, &held, job.hold, body).await;
     let results = match captured {
         Ok(captured) => {
@@ -238,7 +253,7 @@ async fn run_once(
             stream::iter(drains).buffered(job.drains.max(1)).collect().await
         }
         Err(error) => {
-            let of_capture = Some(failed_capture.into_inner()).filter(|index| *index < units.len());
+            let of_capture = Some(failed_capture.load(Relaxed)).filter(|index| *index < units.len());
             let failed =
                 Failed { index: window.failed_freeze.or(of_capture), is_freeze: window.failed_freeze.is_some() };
             fail_all(cx, units, error, failed).await
@@ -256,16 +271,20 @@ async fn capture_all<'a>(
     failed: &AtomicUsize,
 ) -> onggi_source::Result<Vec<Captured<'a>>> {
     let (inside, stop) = &inside.stoppable();
-    let captures = join_all(members.iter().zip(units).map(|(member, unit)| async move {
-        let captured = capture(&inside.with_monitor(unit.monitor.clone()), job, *member).await;
-        if captured.is_err() {
-            stop.send_if_modified(|stop| stop.replace(Stop::Group).is_none());
-        }
-        captured
-    }));
+    let mut captures: Vec<BoxFuture<'_, onggi_source::Result<Box<dyn Capture + 'a>>>> = Vec::new();
+    for (member, unit) in members.iter().zip(units) {
+        captures.push(Box::pin(async move {
+            let cx = inside.with_monitor(unit.monitor.clone());
+            let captured = capture(&cx, *member, unit.base.as_ref()).await;
+            if captured.is_err() {
+                stop.send_if_modified(|stop| stop.replace(Stop::Group).is_none());
+            }
+            captured
+        }));
+    }
     let mut captured = Vec::new();
     let mut first: Option<SourceError> = None;
-    for (index, result) in captures.await.into_iter().enumerate() {
+    for (index, result) in join_all(captures).await.into_iter().enumerate() {
         match result {
             Ok(capture) => captured.push(Captured { capture, filled: None }),
             // The cause, not those whom it stopped.
@@ -287,17 +306,19 @@ async fn capture_all<'a>(
     Ok(captured)
 }
 
-async fn capture<'a>(cx: &Context, job: &Job<'_>, member: Member<'a>) -> onggi_source::Result<Box<dyn Capture + 'a>> {
-    let base: Option<Base> =
-        if member.source.capabilities().chains { job.history.base(job.repo, &member).await } else { None };
-    let first = member.source.capture(cx, member.unit, base.as_ref()).await;
+async fn capture<'a>(
+    cx: &Context,
+    member: Member<'a>,
+    base: Option<&Base>,
+) -> onggi_source::Result<Box<dyn Capture + 'a>> {
+    let first = member.source.capture(cx, member.unit, base).await;
     match first {
         Err(SourceError::BaseLost(reason)) => {
             tracing::info!(unit = member.unit.name, reason, "base is lost, capturing a full");
             member.source.capture(cx, member.unit, None).await
         }
         Err(error) if sabotage::CAPTURE_REPEATED && error.is_transient() => {
-            member.source.capture(cx, member.unit, base.as_ref()).await
+            member.source.capture(cx, member.unit, base).await
         }
         other => other,
     }

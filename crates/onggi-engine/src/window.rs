@@ -4,6 +4,7 @@
 //! no way out of a run leads past the thaw.
 
 use crate::{report::ReportProblem, sabotage};
+use futures::future::BoxFuture;
 use onggi_source::{Context, Result, Source, Stop, Unit};
 use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
@@ -26,6 +27,9 @@ pub struct Held<'a> {
     pub unit: &'a Unit,
 }
 
+/// What is done inside a window. Boxed: what borrows through a closure cannot be shown to be `Send` otherwise.
+pub type Body<'b, T> = Box<dyn FnOnce(Context) -> BoxFuture<'b, Result<T>> + Send + 'b>;
+
 /// What the window saw.
 #[derive(Debug, Default)]
 pub struct WindowReport {
@@ -41,11 +45,11 @@ pub struct WindowReport {
 ///
 /// Where a member freezes, the body's context ends after `hold`; calls that still run `GRACE` later are thawed beside,
 /// and once more when they end. Where none freezes there is no limit.
-pub async fn window<'a, T>(
+pub async fn window<'b, T>(
     cx: &Context,
-    members: &'a [Held<'a>],
+    members: &[Held<'_>],
     hold: Duration,
-    body: impl AsyncFnOnce(Context) -> Result<T>,
+    body: Body<'b, T>,
 ) -> (Result<T>, WindowReport) {
     let freezes = members.iter().any(|member| member.source.capabilities().freezes);
     let inside = if freezes { cx.within(hold, Stop::FreezeLimit) } else { cx.clone() };
