@@ -5,6 +5,7 @@
 
 mod faults;
 mod identity;
+mod second;
 mod service;
 
 use onggi_storage::{
