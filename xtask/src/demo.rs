@@ -51,7 +51,7 @@ fn story(programs: &Path, home: &Path, folder: &Path) -> Result<()> {
         onggi(&["backup", folder_name]),
         onggi(&["backup", folder_name]),
         onggi(&["snapshots"]),
-        onggi(&["repository", "verify", "--read-data", "100%"]),
+        onggi(&["repository", "verify", "--read-data"]),
         onggi(&["restore", "latest", "--target", out_name]),
     ] {
         tell(command, home)?;

@@ -37,12 +37,12 @@ fn check(folder: &Path) {
         let shown = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{}: {words:?}: {shown}", folder.display());
     };
-    onggi(&["repository", "verify", "--read-data", "100%"]);
+    onggi(&["repository", "verify", "--read-data"]);
     onggi(&["restore", "latest", "--target", target.to_str().unwrap()]);
     let expected = fs::read_to_string(folder.join("expected.txt")).unwrap();
     assert_eq!(describe(&target).unwrap(), expected, "{}", folder.display());
     onggi(&["backup", target.to_str().unwrap()]);
-    onggi(&["repository", "verify", "--read-data", "100%"]);
+    onggi(&["repository", "verify", "--read-data"]);
 }
 
 /// The committed files stay as they are: commands write locks, and git keeps no modes.

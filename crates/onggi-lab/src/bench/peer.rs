@@ -142,7 +142,7 @@ fn onggi(command: &mut Command, step: Step, source: &Path, target: &Path) {
         Step::Reread => command.args(["backup", "--force"]).arg(source),
         Step::Restore => command.args(["restore", "latest", "--target"]).arg(target),
         Step::Verify => command.args(["repository", "verify"]),
-        Step::VerifyData => command.args(["repository", "verify", "--read-data", "100%"]),
+        Step::VerifyData => command.args(["repository", "verify", "--read-data"]),
     };
 }
 

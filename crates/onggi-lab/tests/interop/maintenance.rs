@@ -38,7 +38,7 @@ fn every_maintenance_command_of_restic_leaves_a_repository_that_onggi_finds_whol
                 continue;
             }
             place.run(&restic, line).ok();
-            place.run(&Program::Onggi, "repository verify --read-data 100%").ok();
+            place.run(&Program::Onggi, "repository verify --read-data").ok();
         }
         place.run(&Program::Onggi, "backup {source}").ok();
         place.run(&Program::Onggi, "restore latest --privileged --target {out}").ok();

@@ -23,7 +23,7 @@ fn onggi_reads_what_rustic_wrote_and_adds_nothing() {
     let place = Place::with_zoo();
     place.run(&rustic, "init").ok();
     place.run(&rustic, "backup {source}").ok();
-    place.run(&Program::Onggi, "repository verify --read-data 100%").ok();
+    place.run(&Program::Onggi, "repository verify --read-data").ok();
     place.run(&Program::Onggi, "restore latest --privileged --target {out}").ok();
     place.assert_restored("out", Aspects { times: false, ..Aspects::ALL });
     let out = place.run(&Program::Onggi, "backup --json --force {source}").ok();
@@ -40,7 +40,7 @@ fn packs_that_rustic_marked_are_read_but_not_counted_on() {
     assert!(place.snapshots(&Program::Onggi).is_empty());
     place.run(&Program::Onggi, "backup {source}").ok();
     place.run(&rustic, "prune --instant-delete").ok();
-    place.run(&Program::Onggi, "repository verify --read-data 100%").ok();
+    place.run(&Program::Onggi, "repository verify --read-data").ok();
     place.run(&Program::Onggi, "restore latest --privileged --target {out}").ok();
     place.assert_restored("out", Aspects { times: false, ..Aspects::ALL });
 }

@@ -46,7 +46,7 @@ fn restic_finds_no_fault_after_each_command_of_onggi() {
             "backup --compression off {place.rs}",
             "repository forget --keep-last 2 --yes",
             "repository prune --instant --yes",
-            "repository verify --read-data 100%",
+            "repository verify --read-data",
         ] {
             std::fs::write(place.path("place.rs"), include_bytes!("place.rs")).unwrap();
             place.run(&Program::Onggi, line).ok();
