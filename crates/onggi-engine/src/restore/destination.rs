@@ -6,7 +6,7 @@
 //! temporary name and renamed, which replaces what stood there instead of following or opening it.
 
 use onggi_source::TreePath;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::OwnedFd;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -79,7 +79,16 @@ impl Destination {
         if let Some(open) = self.cached().get(path) {
             return Ok(open.clone());
         }
-        let directory = Arc::new(self.walk(path)?);
+        let parent = path.parent().and_then(|parent| self.cached().get(&parent).cloned());
+        match (parent, path.name()) {
+            (Some(parent), Some(name)) => self.keep(path, fs::openat(&parent, name, DIRECTORY, Mode::empty())?),
+            _ => self.walk(path),
+        }
+    }
+
+    /// Keeps a directory open for the next calls.
+    fn keep(&self, path: &TreePath, directory: OwnedFd) -> Result<Arc<OwnedFd>, Errno> {
+        let directory = Arc::new(directory);
         let mut cached = self.cached();
         if cached.len() >= OPEN_MAX {
             cached.clear();
@@ -179,7 +188,7 @@ impl Destination {
         format!(".onggi-restore-{:016x}-{:x}", self.tag, self.sequence.fetch_add(1, Relaxed))
     }
 
-    fn walk(&self, path: &TreePath) -> Result<OwnedFd, Errno> {
+    fn walk(&self, path: &TreePath) -> Result<Arc<OwnedFd>, Errno> {
         if !self.by_component.load(Relaxed) {
             let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
             if crate::sabotage::SYMLINK_FOLLOWED {
@@ -189,15 +198,19 @@ impl Destination {
                 // Kernels before 5.6, and sandboxes that forbid the call. A path beyond PATH_MAX is walked too.
                 Err(Errno::NOSYS | Errno::PERM) => self.by_component.store(true, Relaxed),
                 Err(Errno::NAMETOOLONG) => {}
-                done => return done,
+                done => return self.keep(path, done?),
             }
         }
-        let mut directory: Option<OwnedFd> = None;
-        for component in path.components() {
-            let at = directory.as_ref().map_or(self.root.as_fd(), AsFd::as_fd);
-            directory = Some(fs::openat(at, component, DIRECTORY, Mode::empty())?);
+        // Those just above are wanted next when their metadata is set, from the bottom up.
+        let depth = path.components().count();
+        let (mut at, mut directory) = (TreePath::root(), self.root.clone());
+        for (level, component) in path.components().enumerate() {
+            at = at.join(component).map_err(|_| Errno::INVAL)?;
+            let open = fs::openat(&directory, component, DIRECTORY, Mode::empty())?;
+            let is_near = level + OPEN_MAX / 2 >= depth;
+            directory = if is_near { self.keep(&at, open)? } else { Arc::new(open) };
         }
-        directory.ok_or(Errno::INVAL)
+        Ok(directory)
     }
 
     fn cached(&self) -> std::sync::MutexGuard<'_, HashMap<TreePath, Arc<OwnedFd>>> {
