@@ -1,4 +1,5 @@
 //! Kind `command` and the standard input, over real processes.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 

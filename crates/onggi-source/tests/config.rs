@@ -1,4 +1,5 @@
 //! The configuration of sources: what is accepted, and that all faults are named at once.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,4 +1,5 @@
 //! Every source over its fake, through the one suite.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 
@@ -110,7 +111,7 @@ impl HookedBed {
 }
 
 fn hook(program: &str) -> Vec<Hook> {
-    vec![Hook { command: vec![program.to_owned()], time_limit: Duration::from_secs(60) }]
+    vec![Hook { command: vec![program.to_owned()], time_limit: Duration::from_mins(1) }]
 }
 
 impl Bed for HookedBed {

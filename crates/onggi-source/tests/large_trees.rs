@@ -1,4 +1,5 @@
 //! Kind `paths` over trees of unusual shape: deep, wide, and with a file that is nearly all hole.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 

@@ -62,7 +62,9 @@ impl Launcher for ScriptedLauncher {
         };
         let effects: Vec<_> = running.named.iter().filter_map(|(_, program)| program.effect.clone()).collect();
         let begin = async {
-            effects.iter().for_each(|effect| effect());
+            for effect in &effects {
+                effect();
+            }
             Ok(())
         };
         self.faults.call(running.call("start"), begin).await?;

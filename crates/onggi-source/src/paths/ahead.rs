@@ -3,6 +3,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,6 +18,8 @@ use crate::path::TreePath;
 
 /// Entries of one directory that are looked at in one go.
 pub(super) const BATCH_ENTRIES: usize = 1024;
+/// With that many entries a group of directories answers before it is read to its end.
+const ANSWER_ENTRIES: usize = 256;
 /// Entries that may wait to be asked for; beyond it nothing is read ahead, and a group of directories is given up.
 const ENTRIES_AHEAD: usize = 16_384;
 
@@ -36,6 +39,15 @@ pub(super) enum Listed {
     GaveUp,
     /// It cannot be read at all.
     Lost(io::Error),
+}
+
+impl Listed {
+    fn entries(&self) -> usize {
+        match self {
+            Self::Read(_, first) => first.batch.found.len(),
+            Self::GaveUp | Self::Lost(_) => 0,
+        }
+    }
 }
 
 /// A batch of entries.
@@ -86,24 +98,33 @@ impl Reader {
             .unzip();
         let reader = self.clone();
         tokio::task::spawn_blocking(move || {
+            let (mut ready, mut entries) = (Vec::new(), 0);
             for (number, ((directory, node), sender)) in jobs.into_iter().enumerate() {
                 if sender.is_closed() {
-                    continue;
+                    continue; // the walk ended
                 }
                 let listed = if number > 0 && reader.is_far_ahead() {
                     Listed::GaveUp
                 } else {
                     reader.list_now(&directory, node.as_deref()).unwrap_or_else(Listed::Lost)
                 };
-                let _ = sender.send(listed); // the walk ended
+                entries += listed.entries();
+                ready.push((sender, listed));
+                if entries >= ANSWER_ENTRIES {
+                    answer(std::mem::take(&mut ready));
+                    entries = 0;
+                }
             }
+            answer(ready);
         });
         answers
     }
 
     fn list_now(&self, directory: &Arc<Directory>, node: Option<&Node>) -> io::Result<Listed> {
-        let listing = self.rules.list(directory)?;
-        let mut first = self.look_now(directory, &listing.names, 0..listing.names.len().min(BATCH_ENTRIES), node);
+        let fd = directory.open_briefly()?;
+        let listing = self.rules.list(directory, &fd)?;
+        let range = 0..listing.names.len().min(BATCH_ENTRIES);
+        let mut first = self.look_now(directory, Ok(fd), &listing.names, range, node);
         first.batch.excluded += listing.excluded;
         first.broken = first.broken.or(listing.broken);
         Ok(Listed::Read(Arc::new(listing.names), first))
@@ -119,19 +140,24 @@ impl Reader {
     ) -> (oneshot::Receiver<Looked>, usize) {
         let end = names.len().min(start + BATCH_ENTRIES);
         let (reader, directory, names, node) = (self.clone(), directory.clone(), names.clone(), node.cloned());
-        (beside(move || reader.look_now(&directory, &names, start..end, node.as_deref())), end)
+        let work = move || {
+            let fd = directory.open_briefly();
+            reader.look_now(&directory, fd, &names, start..end, node.as_deref())
+        };
+        (beside(work), end)
     }
 
     fn look_now(
         &self,
         directory: &Arc<Directory>,
+        fd: io::Result<Arc<OwnedFd>>,
         names: &NameList,
         entries: Range<usize>,
         node: Option<&Node>,
     ) -> Looked {
         let (mut batch, at) = (Batch::default(), self.world.elapsed());
-        let broken = self.rules.look(directory, names, entries.clone(), node, &mut batch).err();
-        self.looked(batch, entries, at, broken)
+        let looked = fd.and_then(|fd| self.rules.look((directory, &fd), names, entries.clone(), node, &mut batch));
+        self.looked(batch, entries, at, looked.err())
     }
 
     /// Looks at roots and at directories above roots, by their names in the tree.
@@ -153,6 +179,14 @@ impl Reader {
         let counted = Counted { entries: batch.found.len(), ahead: self.ahead.clone() };
         self.ahead.fetch_add(counted.entries, Ordering::Relaxed);
         Looked { batch, entries, at, broken, _counted: counted }
+    }
+}
+
+/// Answers many at once, since each answer may wake the walk.
+fn answer(ready: Vec<(oneshot::Sender<Listed>, Listed)>) {
+    // the last first: the walk waits for the first one, and then finds the others
+    for (sender, listed) in ready.into_iter().rev() {
+        let _ = sender.send(listed); // the walk ended
     }
 }
 

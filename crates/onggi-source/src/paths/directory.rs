@@ -56,7 +56,7 @@ impl Directory {
         self.open_and_keep(true)
     }
 
-    /// The same, not kept open.
+    /// The same, not kept open itself; those above it are, because more of what lies in them is going to be opened.
     pub(super) fn open_briefly(&self) -> io::Result<Arc<OwnedFd>> {
         self.open_and_keep(false)
     }
@@ -80,7 +80,7 @@ impl Directory {
         for directory in closed.into_iter().rev() {
             let Above::Entry { name, .. } = &directory.above else { continue };
             opened = directory.verified(open_entry(&opened, name)?)?;
-            if keep && std::ptr::eq(directory, self) || directory.depth.is_multiple_of(OPEN_LEVELS) {
+            if keep || !std::ptr::eq(directory, self) || directory.depth.is_multiple_of(OPEN_LEVELS) {
                 *directory.slot() = Some(opened.clone());
             }
         }

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -107,11 +106,10 @@ impl NameList {
 }
 
 impl Rules {
-    /// Reads the names of a directory, without those that are left out by name.
-    pub(super) fn list(&self, directory: &Directory) -> io::Result<Listing> {
-        let fd = directory.open_briefly()?;
+    /// Reads the names of a directory, opened as `fd` and not read before, without those that are left out by name.
+    pub(super) fn list(&self, directory: &Directory, fd: &OwnedFd) -> io::Result<Listing> {
         let mut all = NameList::default();
-        let broken = read_names(&fd, &mut all).err();
+        let broken = read_names(fd, &mut all).err();
         let tagged = self.tags.iter().any(|tag| tag.marks(fd.as_fd()));
         let mut path = directory.path();
         path.push(b'/');
@@ -133,18 +131,17 @@ impl Rules {
     /// Looks at some of the names. `node` has the roots below this directory: they are entered wherever they lie.
     pub(super) fn look(
         &self,
-        directory: &Arc<Directory>,
+        (directory, fd): (&Arc<Directory>, &OwnedFd),
         names: &NameList,
         range: Range<usize>,
         node: Option<&Node>,
         batch: &mut Batch,
     ) -> io::Result<()> {
-        let fd = directory.open_briefly()?;
         for number in range {
             let name = names.name(number);
             let root = node.and_then(|node| node.children.get(name)).and_then(|child| child.root);
             match inspect(fd.as_fd(), name, self.xattrs()) {
-                Ok(found) => self.sort_in(directory, &fd, found, root, batch),
+                Ok(found) => self.sort_in(directory, fd, found, root, batch),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => batch.vanished += 1,
                 Err(error) if sabotage::SB26_ENTRY_DROPS_DIRECTORY => return Err(error),
                 Err(error) => batch.lost.push((name.to_vec(), error)),
@@ -265,10 +262,8 @@ fn trimmed(path: &Path) -> &[u8] {
 }
 
 fn read_names(fd: &OwnedFd, names: &mut NameList) -> io::Result<()> {
-    // the position belongs to the open directory, which may be read by somebody else just now
-    let own = rustix::fs::openat(fd, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut buffer = vec![MaybeUninit::uninit(); NAMES_BYTES];
-    let mut entries = RawDir::new(own, &mut buffer);
+    let mut buffer = Vec::<u8>::with_capacity(NAMES_BYTES);
+    let mut entries = RawDir::new(fd, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
@@ -300,7 +295,8 @@ mod tests {
         let too_long = "x".repeat(300); // ENAMETOOLONG, also for root
         let (names, mut batch) = (list(&["a", &too_long, "b", "gone"]), Batch::default());
         let directory = Directory::top(folder.path(), TreePath::root()).unwrap();
-        Rules::default().look(&directory, &names, 0..names.len(), None, &mut batch).unwrap();
+        let fd = directory.open().unwrap();
+        Rules::default().look((&directory, &fd), &names, 0..names.len(), None, &mut batch).unwrap();
         let found: Vec<_> = batch.found.iter().map(|(found, _)| found.name.as_slice()).collect();
         assert_eq!((found, batch.vanished), (vec![&b"a"[..], b"b"], 1));
         assert_eq!(batch.lost.len(), 1);

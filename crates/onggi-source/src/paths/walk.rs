@@ -120,6 +120,7 @@ impl Walk {
                     Err(_) => Step::Lost { tree: frame.tree(), error: interrupted() },
                 });
             }
+            frame.read_below_ahead(&self.reader);
             return Some(match frame.below.pop_front() {
                 Some(below) => self.enter(below),
                 None => Step::Passed { id: self.stack.pop()?.id },
@@ -130,13 +131,10 @@ impl Walk {
     fn enter(&mut self, below: Below) -> Step {
         let above = self.stack.last().map_or(0, |frame| frame.id);
         let place = below.place.clone();
-        let alone = |directory: &Arc<Directory>| self.reader.list([(directory.clone(), below.node.clone())]).pop();
-        let listing = below.listing.or_else(|| place.directory().and_then(alone));
         if let Some(frame) = self.stack.last_mut() {
-            frame.read_siblings_ahead(&self.reader);
             frame.tree = None;
         }
-        let id = self.push(Below { listing, ..below });
+        let id = self.push(below);
         let far = self.stack.len().checked_sub(OPEN_LEVELS).map(|level| &self.stack[level].place);
         if let Some(Place::Real(far)) = far {
             far.close();
@@ -232,23 +230,30 @@ impl Frame {
         Step::Entries { id: self.id, tree, looked }
     }
 
-    /// Has the next directories beside the current one read, a group at a time.
-    fn read_siblings_ahead(&mut self, reader: &Reader) {
-        if reader.is_far_ahead() {
+    /// Has the next directory below this one read, and with it those after it, a group at a time.
+    fn read_below_ahead(&mut self, reader: &Reader) {
+        let must = self.below.front().is_some_and(Below::is_unread);
+        if !must && reader.is_far_ahead() {
             return;
         }
-        let near = self.below.len().min(2 * GROUP_DIRECTORIES);
-        let unread: Vec<&mut Below> =
-            self.below.iter_mut().take(near).filter(|below| below.listing.is_none()).collect();
-        if unread.len() < GROUP_DIRECTORIES.min(near) {
+        let near = self.below.iter_mut().take(2 * GROUP_DIRECTORIES);
+        let unread = near.filter(|below| below.is_unread());
+        let group: Vec<_> = unread
+            .filter_map(|below| Some(((below.place.directory()?.clone(), below.node.clone()), &mut below.listing)))
+            .take(GROUP_DIRECTORIES)
+            .collect();
+        if !must && group.len() < GROUP_DIRECTORIES {
             return;
         }
-        let real = unread
-            .into_iter()
-            .filter_map(|below| Some(((below.place.directory()?.clone(), below.node.clone()), &mut below.listing)));
-        let (directories, slots): (Vec<_>, Vec<_>) = real.take(GROUP_DIRECTORIES).unzip();
+        let (directories, slots): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         for (slot, listing) in slots.into_iter().zip(reader.list(directories)) {
             *slot = Some(listing);
         }
+    }
+}
+
+impl Below {
+    fn is_unread(&self) -> bool {
+        self.listing.is_none() && self.place.directory().is_some()
     }
 }
