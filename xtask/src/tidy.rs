@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: what no compiler checks. Each rule is a pure function from the tree's files to faults.
 
 mod changelog;
+mod command;
 mod document;
 mod edge;
 mod manifest;
@@ -14,7 +15,7 @@ use crate::workspace;
 use tree::{Fault, Tree};
 
 const RULES: &[fn(&Tree) -> Vec<Fault>] =
-    &[edge::check, manifest::check, shape::check, word::check, document::check, changelog::check];
+    &[edge::check, manifest::check, shape::check, word::check, document::check, command::check, changelog::check];
 
 /// Judges the tree by every rule.
 pub fn run() -> Result<()> {
