@@ -18,6 +18,7 @@ pub struct Memory {
     /// `None` while the place was not prepared.
     folders: Arc<Mutex<Option<Folders>>>,
     clock: Option<Arc<dyn Clock>>,
+    is_local: bool,
 }
 
 type Folders = BTreeMap<FileType, BTreeMap<Handle, File>>;
@@ -30,18 +31,25 @@ struct File {
 impl Memory {
     /// A place that is ready; it does not tell when files were written.
     pub fn new() -> Self {
-        Self { folders: Arc::new(Mutex::new(Some(Folders::new()))), clock: None }
+        Self { folders: Arc::new(Mutex::new(Some(Folders::new()))), clock: None, is_local: true }
     }
 
     /// A place that is not there until it is prepared.
     pub fn absent() -> Self {
-        Self { folders: Arc::new(Mutex::new(None)), clock: None }
+        Self { folders: Arc::new(Mutex::new(None)), clock: None, is_local: true }
     }
 
     /// The same place, which from now on notes when files are written.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
+        self
+    }
+
+    /// The same place, which from now on says that reading from it is dear, as from a service over the network.
+    #[must_use]
+    pub fn far_away(mut self) -> Self {
+        self.is_local = false;
         self
     }
 
@@ -54,7 +62,7 @@ impl Memory {
     /// An independent copy of the present content: what a copy of a disk would hold.
     #[must_use]
     pub fn copy(&self) -> Self {
-        let copy = Self { folders: Arc::new(Mutex::new(None)), clock: self.clock.clone() };
+        let copy = Self { folders: Arc::default(), ..self.clone() };
         let ours = self.lock();
         *copy.lock() = ours.as_ref().map(|folders| {
             let files = |files: &BTreeMap<Handle, File>| {
@@ -114,7 +122,7 @@ impl Storage for Memory {
             exclusive_create: true,
             durable: false,
             connections: 8,
-            is_local: true,
+            is_local: self.is_local,
         }
     }
 

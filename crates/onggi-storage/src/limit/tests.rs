@@ -22,7 +22,9 @@ fn limit(limits: Limits) -> (TestClock, Limit) {
 
 #[tokio::test]
 async fn a_limited_storage_is_a_storage() {
-    for (rate, connections) in [(Rate::Unlimited, 1), (Rate::BytesPerSecond(1000), 1), (Rate::BytesPerSecond(1), 4)] {
+    for (rate, connections) in
+        [(Rate::Unlimited, 1), (Rate::BytesPerSecond(50_000), 1), (Rate::BytesPerSecond(1_000_000), 4)]
+    {
         let limits = Limits { connections: Some(connections), ..limits(rate, rate) };
         conformance::check(&limit(limits).1).await;
     }

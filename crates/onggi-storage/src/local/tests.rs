@@ -23,16 +23,21 @@ fn snapshot(number: u8) -> Handle {
     Handle::new(FileType::Snapshot, FileId([number; 32]))
 }
 
+/// In memory where this machine has such a place: hundreds of syncs take their time on a disk.
+pub(super) fn in_memory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 pub(super) async fn prepared() -> (TempDir, Local) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = in_memory();
     let local = Local::new(folder.path().join("repository"));
     local.prepare().await.unwrap();
     (folder, local)
 }
 
-/// A repository with the one folder that a test needs, in memory where this machine has such a place.
+/// A repository with the one folder that a test needs.
 pub(super) fn bare() -> (TempDir, Local) {
-    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let folder = in_memory();
     fs::create_dir_all(folder.path().join("data/07")).unwrap();
     let local = Local::new(folder.path().into());
     (folder, local)

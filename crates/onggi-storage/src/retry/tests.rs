@@ -27,7 +27,7 @@ struct Bench {
 async fn bench(rule: Rule) -> Bench {
     let memory = Memory::new();
     memory.create(pack(1), SIX_BYTES.into()).await.unwrap();
-    over(memory.clone(), Arc::new(Faulty::new(Arc::new(Remote(memory))).with(rule)))
+    over(memory.clone(), Arc::new(Faulty::new(Arc::new(memory.far_away())).with(rule)))
 }
 
 fn over(memory: Memory, storage: Arc<dyn Storage>) -> Bench {
@@ -35,35 +35,6 @@ fn over(memory: Memory, storage: Arc<dyn Storage>) -> Bench {
     let recording = Arc::new(Recording::new(storage));
     let retry = Retry::new(recording.clone(), RetryLimits::STANDARD, Arc::new(clock.clone()));
     Bench { memory, clock, recording, retry }
-}
-
-/// Memory that says it is far away.
-#[derive(Debug)]
-struct Remote(Memory);
-
-#[async_trait]
-impl Storage for Remote {
-    fn properties(&self) -> Properties {
-        Properties { is_local: false, ..self.0.properties() }
-    }
-    async fn prepare(&self) -> Result<()> {
-        self.0.prepare().await
-    }
-    async fn create(&self, handle: Handle, content: Bytes) -> Result<()> {
-        self.0.create(handle, content).await
-    }
-    async fn read(&self, handle: Handle, range: Option<Range<u64>>) -> Result<Bytes> {
-        self.0.read(handle, range).await
-    }
-    async fn stat(&self, handle: Handle) -> Result<FileInfo> {
-        self.0.stat(handle).await
-    }
-    fn list(&self, file_type: FileType) -> BoxStream<'_, Result<FileInfo>> {
-        self.0.list(file_type)
-    }
-    async fn remove(&self, handle: Handle) -> Result<()> {
-        self.0.remove(handle).await
-    }
 }
 
 #[tokio::test]
@@ -75,7 +46,8 @@ async fn a_retried_storage_is_a_storage() {
 #[tokio::test]
 async fn faults_that_pass_do_not_show() {
     for seed in 0..50 {
-        let faulty = Faulty::new(Arc::new(Remote(Memory::new()))).with_chance(Chance::tolerable(seed).percent(50, 25));
+        let faulty =
+            Faulty::new(Arc::new(Memory::new().far_away())).with_chance(Chance::tolerable(seed).percent(50, 25));
         let retry = over(Memory::new(), Arc::new(faulty)).retry;
         for number in 0..20 {
             retry.create(pack(number), SIX_BYTES.into()).await.unwrap();

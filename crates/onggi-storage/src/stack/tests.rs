@@ -2,17 +2,13 @@
 
 use super::*;
 use crate::{
-    FileType, Handle, Properties,
+    FileType, Handle,
     clock::TestClock,
     conformance,
     faulty::{Chance, Failure, Fault, Faulty, Rule},
     memory::Memory,
     recording::Recording,
 };
-use async_trait::async_trait;
-use bytes::Bytes;
-use futures::stream::BoxStream;
-use std::ops::Range;
 
 fn options() -> StackOptions {
     StackOptions::new(Arc::new(TestClock::new(1)))
@@ -23,40 +19,11 @@ fn limited() -> Limits {
     Limits { up: rate.clone(), down: rate, connections: Some(3) }
 }
 
-/// Memory that says it is far away.
-#[derive(Debug)]
-struct Remote(Memory);
-
-#[async_trait]
-impl Storage for Remote {
-    fn properties(&self) -> Properties {
-        Properties { is_local: false, ..self.0.properties() }
-    }
-    async fn prepare(&self) -> Result<()> {
-        self.0.prepare().await
-    }
-    async fn create(&self, handle: Handle, content: Bytes) -> Result<()> {
-        self.0.create(handle, content).await
-    }
-    async fn read(&self, handle: Handle, range: Option<Range<u64>>) -> Result<Bytes> {
-        self.0.read(handle, range).await
-    }
-    async fn stat(&self, handle: Handle) -> Result<crate::FileInfo> {
-        self.0.stat(handle).await
-    }
-    fn list(&self, file_type: FileType) -> BoxStream<'_, Result<crate::FileInfo>> {
-        self.0.list(file_type)
-    }
-    async fn remove(&self, handle: Handle) -> Result<()> {
-        self.0.remove(handle).await
-    }
-}
-
 #[tokio::test]
 async fn the_whole_stack_is_a_storage() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Some(CacheOptions { root: folder.path().into(), bytes_max: 1 << 20 });
-    let stack = Stack::over(Arc::new(Remote(Memory::new())), StackOptions { limits: limited(), cache, ..options() });
+    let stack = Stack::over(Arc::new(Memory::new().far_away()), StackOptions { limits: limited(), cache, ..options() });
     stack.identify(FileId([1; 32]));
     conformance::check(&*stack.storage()).await;
     conformance::check(&*stack.uncached()).await;
@@ -79,7 +46,7 @@ async fn a_local_folder_is_opened_by_its_address() {
 #[tokio::test]
 async fn a_silent_storage_is_given_up_and_asked_again() {
     let clock = TestClock::new(1);
-    let faulty = Faulty::new(Arc::new(Remote(Memory::new()))).with(Rule::new(Fault::Hang));
+    let faulty = Faulty::new(Arc::new(Memory::new().far_away())).with(Rule::new(Fault::Hang));
     let stack = Stack::over(Arc::new(faulty), StackOptions::new(Arc::new(clock.clone())));
     let storage = stack.storage();
     let call = tokio::spawn(async move { storage.create(Handle::Config, "x".into()).await });
@@ -94,7 +61,7 @@ async fn a_silent_storage_is_given_up_and_asked_again() {
 #[tokio::test]
 async fn repeated_bytes_count_against_the_rate() {
     let rule = Rule::new(Fault::Error(Failure::Busy(Some(0)))).times(9);
-    let recording = Arc::new(Recording::new(Arc::new(Faulty::new(Arc::new(Remote(Memory::new()))).with(rule))));
+    let recording = Arc::new(Recording::new(Arc::new(Faulty::new(Arc::new(Memory::new().far_away())).with(rule))));
     let clock = TestClock::new(1);
     let retry = RetryLimits { first_wait: Duration::ZERO, ..RetryLimits::STANDARD };
     let options = StackOptions { limits: limited(), retry, ..StackOptions::new(Arc::new(clock.clone())) };
@@ -121,7 +88,8 @@ async fn opening_is_repeated_while_the_storage_cannot_be_reached() {
 #[tokio::test]
 async fn faults_that_pass_do_not_show_above_the_stack() {
     for seed in 100..120 {
-        let faulty = Faulty::new(Arc::new(Remote(Memory::new()))).with_chance(Chance::tolerable(seed).percent(60, 20));
+        let faulty =
+            Faulty::new(Arc::new(Memory::new().far_away())).with_chance(Chance::tolerable(seed).percent(60, 20));
         let stack = Stack::over(Arc::new(faulty), StackOptions { limits: limited(), ..options() });
         let storage = stack.storage();
         for number in 0..30 {

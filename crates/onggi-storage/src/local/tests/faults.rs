@@ -1,6 +1,6 @@
 //! Every step of the protocol fails in turn, once or for ever, and what is left is never a broken file under its name.
 
-use super::{bare, names, over, pack, scripted::Outcome, scripted::Scripted};
+use super::{bare, in_memory, names, over, pack, scripted::Outcome, scripted::Scripted};
 use crate::{FileType, Handle, Storage, StorageError, conformance, local::Local};
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -143,7 +143,7 @@ fn without_rename(_: usize, name: &str) -> Outcome {
 
 #[tokio::test]
 async fn without_exclusive_rename_links_do_the_same() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = in_memory();
     let path = folder.path().join("repository");
     conformance::check(&Local::on(Box::new(Scripted::new(without_rename).0), path.clone())).await;
     let temporaries = names(&path.join("data/07"));
