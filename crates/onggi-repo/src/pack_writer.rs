@@ -3,6 +3,7 @@
 
 use crate::{
     Repository, Result,
+    archive::NewPack,
     error::{Act, RepoError},
     format::{BlobId, BlobKind, IndexFile, IndexId, IndexPack, PackEntry, PackId, pack},
     index::PackState,
@@ -34,8 +35,9 @@ pub(crate) struct PackWriter {
 /// What was written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Written {
-    pub packs: Vec<PackId>,
+    pub packs: Vec<NewPack>,
     pub indexes: Vec<IndexId>,
+    pub blobs: usize,
     pub bytes: u64,
 }
 
@@ -101,7 +103,9 @@ impl PackWriter {
         let Some(stored) = self.sending.next().await else { return Ok(()) };
         let pack = stored?;
         self.repo.index().add(pack.id, PackState::Live, &pack.blobs);
-        self.written.packs.push(pack.id);
+        let kind = pack.blobs.first().map_or(BlobKind::Data, |entry| entry.kind);
+        self.written.packs.push(NewPack { id: pack.id, kind, size: pack.length() });
+        self.written.blobs += pack.blobs.len();
         self.written.bytes += pack.length();
         self.stored_blobs += pack.blobs.len();
         self.stored.push(pack);

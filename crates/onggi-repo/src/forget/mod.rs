@@ -206,18 +206,9 @@ impl Repository {
         forgotten.reverse();
         for id in &forgotten {
             lock.check()?;
-            self.remove_snapshot(*id).await?;
+            self.remove_quietly(id.handle()).await?;
         }
         Ok(forgotten.len())
-    }
-
-    /// Removes one snapshot file; one that is gone is no fault.
-    pub(crate) async fn remove_snapshot(&self, id: SnapshotId) -> Result<()> {
-        let handle = id.handle();
-        match self.storage().remove(handle.clone()).await {
-            Err(error) if error.is_not_found() => Ok(()),
-            answer => answer.act(|| format!("remove {handle}")),
-        }
     }
 
     /// Another program may have declared that nothing is ever removed here.

@@ -114,7 +114,23 @@ pub fn decode_blob_into(
     }
 }
 
-/// Opens and unfolds without knowing the id: for salvaging blobs of a pack whose header is lost.
+/// Proves a blob and seals it anew for another repository, as compressed as it was.
+pub fn reseal_blob(
+    from: &MasterKey,
+    to: &MasterKey,
+    nonce: [u8; NONCE],
+    sealed: &[u8],
+    uncompressed_length: Option<u32>,
+    expected: BlobId,
+) -> Result<Vec<u8>> {
+    let (mut opened, mut plaintext) = (Vec::new(), Vec::new());
+    decode_blob_into(from, sealed, uncompressed_length, expected, &mut opened, &mut plaintext)?;
+    let folded = if uncompressed_length.is_some() { &opened } else { &plaintext };
+    let mut resealed = Vec::with_capacity(sealed.len());
+    seal::seal(to, nonce, folded, &mut resealed);
+    Ok(resealed)
+}
+
 fn open_blob(
     key: &MasterKey,
     sealed: &[u8],
@@ -198,6 +214,21 @@ mod tests {
         let id = BlobId::of(b"hello");
         for claimed in [Some(4), Some(6), Some(u32::MAX), None] {
             assert!(decode_blob(&key(), &blob.bytes, claimed, id).is_err(), "{claimed:?}");
+        }
+    }
+
+    #[test]
+    fn a_blob_changes_its_key_without_being_compressed_again() {
+        let other = MasterKey::from_random(&[4; 64]);
+        for compression in [Compression::Off, Compression::DEFAULT] {
+            let plaintext = [b'x'; 3000];
+            let id = BlobId::of(&plaintext);
+            let blob = encode_blob(&key(), [1; 16], BlobKind::Data, &plaintext, compression);
+            let length = blob.uncompressed_length;
+            let moved = reseal_blob(&key(), &other, [2; 16], &blob.bytes, length, id).unwrap();
+            assert_eq!(moved.len(), blob.bytes.len());
+            assert_eq!(decode_blob(&other, &moved, length, id).unwrap(), plaintext);
+            assert!(reseal_blob(&key(), &other, [2; 16], &blob.bytes, length, BlobId([0; 32])).is_err());
         }
     }
 

@@ -4,7 +4,7 @@
 use super::{PrunePlan, refuse, repack};
 use crate::{
     Lock, Repository, Result,
-    error::{Act, RepoError},
+    error::RepoError,
     format::{IndexFile, IndexId, IndexPack, PackId, SnapshotId, Time},
 };
 use onggi_storage::FileType;
@@ -133,29 +133,13 @@ fn marked(pack: IndexPack, plan: &PrunePlan) -> IndexPack {
     IndexPack { time: Some(Time::utc(plan.state.now)), size, ..pack }
 }
 
-/// Writes every new index before any old one goes.
 async fn rewrite_indexes(repo: &Repository, lock: &Lock, plan: &PrunePlan, change: &Change) -> Result<()> {
-    let mut old = Vec::new();
+    let mut added = Vec::new();
     if !change.unreferenced.is_empty() {
         let packs = change.unreferenced.iter().map(|id| marked(IndexPack::new(*id, Vec::new()), plan));
-        repo.save_index(IndexFile { packs_to_delete: packs.collect(), ..IndexFile::default() }).await?;
+        added.push(IndexFile { packs_to_delete: packs.collect(), ..IndexFile::default() });
     }
-    for id in &plan.state.indexes {
-        lock.check()?;
-        let json = repo.load_json(FileType::Index, (*id).into()).await?;
-        let file = IndexFile::parse(&json).map_err(|fault| RepoError::format(id.handle(), fault))?;
-        let Some(new) = change.rewritten(file, plan) else { continue };
-        let is_empty = new.packs.is_empty() && new.packs_to_delete.is_empty() && new.unknown.is_empty();
-        if !is_empty && repo.save_index(new).await? == *id {
-            continue;
-        }
-        old.push(*id);
-    }
-    lock.check()?;
-    for id in old {
-        remove_quietly(repo, FileType::Index, id.into()).await?;
-    }
-    Ok(())
+    repo.replace_indexes(lock, &plan.state.indexes, added, |file| change.rewritten(file, plan)).await
 }
 
 /// Removes packs that no index announces any more. Returns how many went, and how many the storage holds back.
@@ -165,20 +149,11 @@ async fn remove_packs(repo: &Repository, lock: &Lock, change: &Change) -> Result
     packs.sort_unstable();
     for id in packs {
         lock.check()?;
-        match remove_quietly(repo, FileType::Pack, id.into()).await {
+        match repo.remove_quietly(id.handle()).await {
             Ok(()) => removed += 1,
             Err(RepoError::Storage(_, onggi_storage::StorageError::Immutable(_))) => held += 1,
             Err(error) => return Err(error),
         }
     }
     Ok((removed, held))
-}
-
-/// Removes a file; one that is gone is no fault.
-async fn remove_quietly(repo: &Repository, file_type: FileType, id: onggi_storage::FileId) -> Result<()> {
-    let handle = onggi_storage::Handle::new(file_type, id);
-    match repo.storage().remove(handle.clone()).await {
-        Err(error) if error.is_not_found() => Ok(()),
-        answer => answer.act(|| format!("remove {handle}")),
-    }
 }
