@@ -1,9 +1,12 @@
 //! Questions to a person. Asked only on a terminal, always on stderr, and never answered by an end of input.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::thread;
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use secrecy::SecretString;
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
 /// Whether somebody can be asked.
 pub fn can_ask() -> bool {
@@ -11,28 +14,38 @@ pub fn can_ask() -> bool {
 }
 
 /// Asks a question and reads one line; `None` at the end of input.
-pub fn line(question: &str) -> io::Result<Option<String>> {
+pub async fn line(question: &str) -> io::Result<Option<String>> {
     write_question(question)?;
-    let mut answer = String::new();
-    let read = io::stdin().lock().read_line(&mut answer)?;
-    Ok((read > 0).then(|| answer.trim().to_owned()))
+    let read = read_line().await?;
+    Ok(read.map(|answer| answer.trim().to_owned()))
 }
 
 /// Asks for consent; only `yes` and `y` give it.
-pub fn consent(question: &str) -> io::Result<bool> {
-    let answer = line(&format!("{question} [y/N] "))?;
+pub async fn consent(question: &str) -> io::Result<bool> {
+    let answer = line(&format!("{question} [y/N] ")).await?;
     Ok(answer.is_some_and(|answer| matches!(answer.to_lowercase().as_str(), "y" | "yes")))
 }
 
-/// Asks for a password without showing it; `None` at the end of input.
-pub fn password(question: &str) -> io::Result<Option<SecretString>> {
+/// Asks for a password without showing it; `None` at the end of input. If this is left while it waits, the terminal
+/// shows again what is typed.
+pub async fn password(question: &str) -> io::Result<Option<SecretString>> {
     write_question(question)?;
     let hidden = Hidden::new()?;
-    let mut answer = zeroize::Zeroizing::new(String::with_capacity(256));
-    let read = io::stdin().lock().read_line(&mut answer)?;
+    let read = read_line().await;
     drop(hidden);
     writeln!(io::stderr())?;
-    Ok((read > 0).then(|| answer.trim_end_matches(['\n', '\r']).into()))
+    Ok(read?.map(|answer| answer.trim_end_matches(['\n', '\r']).into()))
+}
+
+/// A thread waits, so that Control-C is not kept waiting. `None` at the end of input.
+async fn read_line() -> io::Result<Option<Zeroizing<String>>> {
+    let (sender, receiver) = oneshot::channel();
+    thread::spawn(move || {
+        let mut answer = Zeroizing::new(String::with_capacity(256));
+        let read = io::stdin().lock().read_line(&mut answer);
+        let _ = sender.send(read.map(|count| (count > 0).then_some(answer)));
+    });
+    receiver.await.map_err(io::Error::other)?
 }
 
 /// Columns of the terminal that stderr is.

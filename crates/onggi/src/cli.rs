@@ -6,7 +6,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{ArgAction, Args, Parser, ValueEnum};
 
 use crate::command::Command;
-use crate::value::{Rate, Size, Span};
+use crate::value::{Rate, Span};
 
 const STYLES: Styles = Styles::styled().header(AnsiColor::Green.on_default().bold());
 
@@ -92,9 +92,6 @@ pub struct Globals {
     /// How hard to compress.
     #[arg(long, global = true, value_name = "MODE", default_value = "auto")]
     pub compression: Compression,
-    /// Target size of packs; without unit MiB.
-    #[arg(long, global = true, value_name = "SIZE", value_parser = pack_size)]
-    pub pack_size: Option<Size>,
 }
 
 /// How hard to compress.
@@ -106,11 +103,4 @@ pub enum Compression {
     Off,
     /// Smallest, slow.
     Max,
-}
-
-fn pack_size(text: &str) -> Result<Size, String> {
-    match text.parse::<u64>() {
-        Ok(mebibytes) => Ok(Size(mebibytes << 20)),
-        Err(_) => text.parse(),
-    }
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::escape::escape_prose;
 use crate::output::{Color, Output};
+use crate::query::NotOne;
 use onggi_engine::exit::Exit;
 
 /// Why a command failed.
@@ -46,6 +47,12 @@ impl Failure {
             failure = failure.hint(hint);
         }
         failure
+    }
+
+    /// No one snapshot is meant.
+    pub fn not_one(error: &NotOne) -> Self {
+        let exit = if matches!(error, NotOne::Meaning(_)) { Exit::Usage } else { Exit::Failed };
+        Self::new(exit, "choose the snapshot").because(error).hint("`onggi snapshots` lists what is there")
     }
 
     /// Adds a cause of the last one.

@@ -8,24 +8,36 @@ mod command;
 mod escape;
 mod failure;
 mod figure;
+mod interrupt;
+mod log;
+mod machine;
+mod member;
 #[cfg(feature = "mount")]
 mod mount;
+mod opening;
 mod output;
 mod progress;
+mod query;
+mod recovery;
+mod session;
 mod show;
 mod value;
 mod watcher;
+mod world;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser as _;
+use onggi_engine::exit::Exit;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
 use crate::cli::Cli;
 use crate::failure::Failure;
 use crate::output::{Output, Style, Verbosity};
-use onggi_engine::exit::Exit;
 
 fn main() -> ExitCode {
+    protect_secrets();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(refusal) => {
@@ -33,9 +45,9 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(refusal.exit_code()).unwrap_or(Exit::Usage.code()));
         }
     };
-    let output = Output::standard(style_of(&cli));
-    let result = command::run(cli, &output);
-    let exit = result.unwrap_or_else(|failure| {
+    let output = Arc::new(Output::standard(style_of(&cli)));
+    log::start(&output);
+    let exit = run(cli, &output).unwrap_or_else(|failure| {
         failure.report(&output);
         failure.exit()
     });
@@ -48,6 +60,20 @@ fn main() -> ExitCode {
         |()| exit,
     );
     ExitCode::from(exit.code())
+}
+
+fn run(cli: Cli, output: &Arc<Output>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::local("start threads", &error))?;
+    let exit = runtime.block_on(command::run(cli, output));
+    // What still runs in the background has nothing more to say.
+    runtime.shutdown_background();
+    exit
+}
+
+/// No core file and no debugger of the same user shows passwords. Best effort: work goes on without.
+fn protect_secrets() {
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
 fn style_of(cli: &Cli) -> Style {
@@ -65,7 +91,7 @@ fn style_of(cli: &Cli) -> Style {
 
 /// Whether the locale says that the terminal shows UTF-8.
 fn is_utf8() -> bool {
-    let locale =
-        ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set);
     locale.is_some_and(|name| name.to_lowercase().replace('-', "").contains("utf8"))
 }

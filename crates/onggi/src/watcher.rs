@@ -1,5 +1,8 @@
 //! Shows a run while it goes on: problems at once, items if wanted, and the line of progress.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::ask;
 use crate::escape::{escape, escape_prose, escape_text};
+use crate::interrupt;
 use crate::output::{Color, Output, Verbosity};
 use crate::progress::{self, Meter, Position};
 
@@ -27,9 +31,14 @@ pub struct Watcher {
     state: Mutex<State>,
 }
 
+/// Tells a position for work that has no [`Live`] counters.
+type Measure = Box<dyn Fn() -> Position + Send>;
+
 #[derive(Default)]
 struct State {
     works: Vec<Arc<Live>>,
+    measure: Option<Measure>,
+    below: Option<PathBuf>,
     current: String,
     meter: Meter,
 }
@@ -44,6 +53,16 @@ impl Watcher {
     /// Watches an act: `backup`, `restore`.
     pub fn new(output: &Arc<Output>, act: &'static str) -> Arc<Self> {
         Arc::new(Self { output: Arc::clone(output), act, started: Instant::now(), state: Mutex::default() })
+    }
+
+    /// Asks this for the position, instead of counters that events bring.
+    pub fn measure(&self, measure: impl Fn() -> Position + Send + 'static) {
+        self.state().measure = Some(Box::new(measure));
+    }
+
+    /// Prints each item that is restored, as a path below this folder.
+    pub fn print_items_below(&self, folder: &Path) {
+        self.state().below = Some(folder.to_owned());
     }
 
     /// Draws the progress from now on, as the output and the operator want it.
@@ -67,7 +86,7 @@ impl Watcher {
         loop {
             tokio::select! {
                 _ = ticks.tick(), if is_shown => self.show(false),
-                Some(()) = wait_for(asked.as_mut()) => self.show(true),
+                () = interrupt::next(asked.as_mut()) => self.show(true),
             }
         }
     }
@@ -115,7 +134,19 @@ impl Watcher {
     }
 
     fn item(&self, path: &[u8], what: &str) {
-        self.state().current = escape(path).into_owned();
+        let printed = {
+            let mut state = self.state();
+            state.current = escape(path).into_owned();
+            state.below.as_ref().map(|folder| folder.join(OsStr::from_bytes(path)))
+        };
+        if let Some(printed) = printed
+            && !self.output.is_json()
+        {
+            if what == "restored" {
+                self.output.data(escape(printed.as_os_str().as_bytes()));
+            }
+            return;
+        }
         if self.output.says(Verbosity::Debug) || (self.output.says(Verbosity::Verbose) && what != "unmodified") {
             if self.output.is_json() {
                 let action = match what {
@@ -181,6 +212,9 @@ impl Watch for Watcher {
 impl State {
     /// The sum over all works.
     fn position(&self) -> Position {
+        if let Some(measure) = &self.measure {
+            return measure();
+        }
         let sum = |of: fn(&Live) -> u64| self.works.iter().map(|live| of(live)).sum::<u64>();
         let known = |of: fn(&Live) -> u64| {
             let is_known = !self.works.is_empty() && self.works.iter().all(|live| of(live) > 0);
@@ -201,12 +235,5 @@ impl Drop for Ticker {
     fn drop(&mut self) {
         self.task.abort();
         self.output.hide_bar();
-    }
-}
-
-async fn wait_for(signal: Option<&mut tokio::signal::unix::Signal>) -> Option<()> {
-    match signal {
-        Some(signal) => signal.recv().await,
-        None => std::future::pending().await,
     }
 }

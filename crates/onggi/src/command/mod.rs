@@ -1,30 +1,82 @@
 //! The commands: one file each, with its arguments, what it does, and how it shows it.
 
+pub mod backup;
 pub mod completion;
+pub mod filter;
+pub mod find;
+pub mod group;
+pub mod init;
+pub mod ls;
 pub mod man;
+#[cfg(feature = "mount")]
+pub mod mount;
 pub mod reference;
+pub mod repository;
+pub mod restore;
+pub mod snapshots;
+
+use std::sync::Arc;
 
 use clap::Subcommand;
+use onggi_engine::exit::Exit;
 
 use crate::cli::Cli;
 use crate::failure::Failure;
 use crate::output::Output;
-use onggi_engine::exit::Exit;
+use crate::session::Session;
+
+use repository::verify::Word;
 
 /// All verbs and nouns, in the order of the help.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Init(init::Args),
+    Backup(Box<backup::Args>),
+    Snapshots(snapshots::Args),
+    Ls(ls::Args),
+    Find(find::Args),
+    Restore(restore::Args),
+    #[cfg(feature = "mount")]
+    Mount(mount::Args),
+    Repository(repository::Args),
     Completion(completion::Args),
     Man(man::Args),
+    // What restic has at the top, for hands and programs that know it so.
+    #[command(hide = true)]
+    Check(repository::verify::Args),
+    #[command(hide = true)]
+    Forget(repository::forget::Args),
+    #[command(hide = true)]
+    Unlock(repository::unlock::Args),
+    #[command(hide = true)]
+    Key(repository::key::Args),
     #[command(hide = true)]
     Reference(reference::Args),
 }
 
 /// Runs the chosen one.
-pub fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
-    match cli.command {
-        Command::Completion(args) => completion::run(&args, output),
-        Command::Man(args) => man::run(&args, output),
-        Command::Reference(reference::Args {}) => reference::run(output),
+pub async fn run(cli: Cli, output: &Arc<Output>) -> Result<Exit, Failure> {
+    let command = match cli.command {
+        Command::Completion(args) => return completion::run(&args, output),
+        Command::Man(args) => return man::run(&args, output),
+        Command::Reference(reference::Args {}) => return reference::run(output),
+        command => command,
+    };
+    let session = &Session::new(cli.globals, output)?;
+    match command {
+        Command::Init(args) => init::run(args, session).await,
+        Command::Backup(args) => backup::run(*args, session).await,
+        Command::Snapshots(args) => snapshots::run(args, session).await,
+        Command::Ls(args) => ls::run(args, session).await,
+        Command::Find(args) => find::run(args, session).await,
+        Command::Restore(args) => restore::run(args, session).await,
+        #[cfg(feature = "mount")]
+        Command::Mount(args) => mount::run(args, session).await,
+        Command::Repository(args) => repository::run(args, session).await,
+        Command::Check(args) => repository::verify::run(args, session, Word::Check).await,
+        Command::Forget(args) => repository::forget::run(args, session).await,
+        Command::Unlock(args) => repository::unlock::run(args, session).await,
+        Command::Key(args) => repository::key::run(args, session).await,
+        Command::Completion(_) | Command::Man(_) | Command::Reference(_) => unreachable!("answered above"),
     }
 }

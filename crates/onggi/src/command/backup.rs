@@ -1,0 +1,249 @@
+//! `onggi backup`: paths of this machine, a stream, or configured sources, now.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueHint;
+use jiff::tz::TimeZone;
+use onggi_engine::backup::{HOLD_DEFAULT, History, Job, Member, Parents, back_up};
+use onggi_engine::exit::Exit;
+use onggi_engine::report::{RunReport, UnitOutcome, UnitReport};
+use onggi_repo::WriteBudget;
+use onggi_repo::lock::LockKind;
+use onggi_source::Purpose;
+use serde_json::{Value, json};
+
+use super::filter::Filter;
+use crate::failure::Failure;
+use crate::figure;
+use crate::member::{self, Planned};
+use crate::query::Query;
+use crate::session::{Opened, Session};
+use crate::value::{Moment, Size};
+use crate::watcher::{Watcher, show_problem};
+
+/// Backs up paths of this machine, a command's output, or configured sources.
+///
+/// An argument that is the name of a configured source means that source; `./name` forces a path. An interrupted run
+/// goes on where it stood: repeat the command.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  onggi backup ~/Documents\n  onggi backup /etc /srv --tag nightly \
+    --exclude '*.tmp' --one-file-system\n  onggi backup --stdin-from-command --stdin-filename db.sql -- pg_dump shop\n  \
+    onggi backup director etcd/main")]
+pub struct Args {
+    /// Paths, or SOURCE or SOURCE/UNIT of the configuration; with --stdin-from-command the command.
+    #[arg(value_name = "PATH|SOURCE", value_hint = ValueHint::AnyPath)]
+    pub what: Vec<OsString>,
+    /// Do everything but write; say what would be stored.
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Tags of the new snapshot.
+    #[arg(long, value_name = "TAG,…", value_delimiter = ',')]
+    pub tag: Vec<String>,
+    /// Host name of the new snapshot [default: this machine's].
+    #[arg(short = 'H', long, value_name = "HOST")]
+    pub host: Option<String>,
+    /// Time of the new snapshot: `2026-11-03 22:08:41` [default: now].
+    #[arg(long, value_name = "TIME")]
+    pub time: Option<Moment>,
+    /// Compare with this snapshot [default: the newest of the same host and paths].
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with = "force")]
+    pub parent: Option<String>,
+    /// Read every file, as if there were no earlier snapshot.
+    #[arg(short = 'f', long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub selection: Selection,
+    #[command(flatten)]
+    pub stdin: Stdin,
+}
+
+/// What of the paths is taken.
+#[derive(Debug, clap::Args)]
+pub struct Selection {
+    /// Leave out what matches; `!pattern` takes back.
+    #[arg(short = 'e', long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// The same, whatever the case.
+    #[arg(long, value_name = "PATTERN")]
+    pub iexclude: Vec<String>,
+    /// Patterns from a file, one per line.
+    #[arg(long, value_name = "FILE")]
+    pub exclude_file: Vec<PathBuf>,
+    /// The same, whatever the case.
+    #[arg(long, value_name = "FILE")]
+    pub iexclude_file: Vec<PathBuf>,
+    /// Leave out what is beside a file of this name; `NAME:HEADER` if it begins like that.
+    #[arg(long, value_name = "NAME[:HEADER]")]
+    pub exclude_if_present: Vec<String>,
+    /// Leave out folders marked as caches by a CACHEDIR.TAG.
+    #[arg(long)]
+    pub exclude_caches: bool,
+    /// Leave out larger files: 500M.
+    #[arg(long, value_name = "SIZE")]
+    pub exclude_larger_than: Option<Size>,
+    /// Stay on the file system of each path.
+    #[arg(short = 'x', long)]
+    pub one_file_system: bool,
+    /// Paths from a file, one per line.
+    #[arg(long, value_name = "FILE")]
+    pub files_from: Vec<PathBuf>,
+    /// Paths from a file, separated by NUL bytes.
+    #[arg(long, value_name = "FILE")]
+    pub files_from_raw: Vec<PathBuf>,
+    /// Store access times too.
+    #[arg(long)]
+    pub with_atime: bool,
+}
+
+/// One stream as one file.
+#[derive(Debug, clap::Args)]
+pub struct Stdin {
+    /// Store what comes in on stdin as one file.
+    #[arg(long, conflicts_with_all = ["stdin_from_command", "what"])]
+    pub stdin: bool,
+    /// Store what a command writes as one file; stored only if it ends with status 0.
+    #[arg(long)]
+    pub stdin_from_command: bool,
+    /// Name of that file.
+    #[arg(long, value_name = "NAME", default_value = "stdin")]
+    pub stdin_filename: String,
+    /// Store the stream even if it is empty.
+    #[arg(long)]
+    pub allow_empty: bool,
+}
+
+/// Backs up.
+pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
+    let planned = member::plan(&args, session)?;
+    session.with_own_end(LockKind::Shared, async |opened| back_up_all(&args, &planned, session, opened).await).await
+}
+
+async fn back_up_all(args: &Args, planned: &[Planned], session: &Session, opened: &Opened) -> Result<Exit, Failure> {
+    let run = session.run(Purpose::Backup);
+    let history = History::load(&opened.repo).await.map_err(|error| Failure::repository("read the snapshots", &error))?;
+    for problem in &history.problems.first {
+        show_problem(&session.output, problem, "read");
+    }
+    let parents = parents(args, &history)?;
+    let units = member::discover(planned, args, &parents, opened, session, &run.context).await?;
+    let watcher = Watcher::new(&session.output, "backup");
+    let job = Job {
+        repo: &opened.repo,
+        lock: &opened.lock,
+        history: &history,
+        hold: HOLD_DEFAULT,
+        drains: 2,
+        budget: WriteBudget::STANDARD,
+        spill: Some(session.private_folder("spool")?),
+        dry_run: args.dry_run,
+        program_version: concat!("onggi ", env!("CARGO_PKG_VERSION")).to_owned(),
+        watch: watcher.clone(),
+    };
+    let members: Vec<Member<'_>> =
+        units.iter().map(|unit| Member { source: unit.source, unit: &unit.unit, plan: &unit.plan }).collect();
+    let ticker = watcher.draw();
+    let report = back_up(&run.context, &job, &members).await;
+    drop(ticker);
+    for unit in &report.units {
+        show(unit, &report, args, session);
+    }
+    if let Some(id) = report.units.iter().rev().find_map(|unit| unit.snapshot.as_deref()) {
+        session.output.suggest(format_args!("onggi ls {}", short(id)));
+    }
+    // A stop that the operator asked for is told as the signal it was.
+    let interrupted = session.interrupt.exit().filter(|_| report.exit() != Exit::Done);
+    Ok(interrupted.unwrap_or(report.exit()))
+}
+
+fn parents(args: &Args, history: &History) -> Result<Parents, Failure> {
+    if args.force {
+        return Ok(Parents::Nothing);
+    }
+    let Some(text) = &args.parent else { return Ok(Parents::Newest) };
+    let query = Query::parse(text, &TimeZone::system()).map_err(|error| Failure::not_one(&error))?;
+    let chosen = query.choose(&history.snapshots, &Filter::default()).map_err(|error| Failure::not_one(&error))?;
+    Ok(Parents::Given(vec![chosen.0]))
+}
+
+fn show(unit: &UnitReport, report: &RunReport, args: &Args, session: &Session) {
+    let output = &session.output;
+    if output.is_json() {
+        output.json(document(unit, report, args));
+    }
+    if unit.snapshot.is_none() && !args.dry_run || unit.outcome == UnitOutcome::Failed {
+        return show_failure(unit, session);
+    }
+    if output.is_json() {
+        return;
+    }
+    let figures = &unit.figures;
+    let mut left = vec![
+        figure::counted(figures.total_files_processed, "file", "files"),
+        figure::bytes(figures.total_bytes_processed),
+        figure::duration(Duration::from_secs_f64(unit.seconds.max(0.0))),
+    ];
+    if !unit.problems.is_empty() {
+        left.push(figure::counted(unit.problems.count, "problem", "problems"));
+    }
+    let added = format!("added {} (compressed)", figure::bytes(figures.data_added_packed));
+    let snapshot = match &unit.snapshot {
+        Some(id) => format!("snapshot {}", short(id)),
+        None => "dry run: nothing was stored".to_owned(),
+    };
+    output.data(format_args!("  {}      {added}      {snapshot}", left.join(output.dot())));
+    let passed: Vec<_> = unit.passed.iter().map(|(reason, count)| format!("{} {reason}", figure::count(*count))).collect();
+    if !passed.is_empty() {
+        output.detail(format_args!("  passed over: {}", passed.join(", ")));
+    }
+}
+
+fn show_failure(unit: &UnitReport, session: &Session) {
+    let mut failure = Failure::new(unit.exit, format!("back up {}", unit.name));
+    for cause in &unit.causes {
+        failure = failure.because(cause);
+    }
+    failure = match unit.outcome {
+        UnitOutcome::Stopped => failure.hint("repeat the command: it goes on where it stood"),
+        _ => match unit.exit {
+            Exit::Full => failure.hint("free space there, or `onggi repository prune`; then repeat the command"),
+            Exit::Locked => failure.hint("wait with --lock-wait 10m"),
+            _ => failure,
+        },
+    };
+    failure.report(&session.output);
+}
+
+/// What `restic backup --json` ends with, and what onggi knows beside.
+fn document(unit: &UnitReport, report: &RunReport, args: &Args) -> Value {
+    let mut document = serde_json::to_value(unit.figures).expect("figures are plain data");
+    let members = json!({
+        "message_type": "summary",
+        "dry_run": args.dry_run,
+        "backup_start": report.started_at.to_string(),
+        "backup_end": report.ended_at.to_string(),
+        "total_duration": unit.seconds,
+        "source": unit.source,
+        "unit": unit.unit,
+        "name": unit.name,
+        "run": report.run,
+        "outcome": unit.outcome,
+        "problems": unit.problems.count,
+        "exit": unit.exit,
+    });
+    if let (Value::Object(document), Value::Object(members)) = (&mut document, members) {
+        document.extend(members);
+        if let Some(id) = &unit.snapshot {
+            document.insert("snapshot_id".to_owned(), id.as_str().into());
+        }
+        if let Some(parent) = &unit.parent {
+            document.insert("parent".to_owned(), parent.as_str().into());
+        }
+    }
+    document
+}
+
+fn short(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
+}

@@ -1,0 +1,41 @@
+//! `onggi repository`: what is done to a repository as a whole.
+
+pub mod forget;
+pub mod key;
+pub mod unlock;
+pub mod verify;
+
+use clap::Subcommand;
+use onggi_engine::exit::Exit;
+
+use crate::failure::Failure;
+use crate::session::Session;
+
+/// Looks after repositories: verify, forget, prune, keys, repair.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  onggi repository verify --read-data-subset 10%\n  \
+    onggi repository forget --keep-daily 7 --prune")]
+pub struct Args {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    #[command(visible_alias = "check")]
+    Verify(verify::Args),
+    Forget(forget::Args),
+    Unlock(unlock::Args),
+    Key(key::Args),
+}
+
+/// Does it.
+pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
+    match args.verb {
+        Verb::Verify(args) => verify::run(args, session, verify::Word::Verify).await,
+        Verb::Forget(args) => forget::run(args, session).await,
+        Verb::Unlock(args) => unlock::run(args, session).await,
+        Verb::Key(args) => key::run(args, session).await,
+    }
+}

@@ -1,0 +1,7 @@
+//! The command line as a person or a program meets it: whole outputs and exit codes of the real binary, in a home of its
+//! own, in UTC, without the caller's environment.
+
+mod environment;
+mod terminal;
+
+mod help;
