@@ -20,9 +20,10 @@ use std::{
 /// How much of an existing file is compared at a time.
 const COMPARED_AT_ONCE: usize = 256 * 1024;
 
-/// Opens a file for reading; never through a link.
+/// Opens a file for reading; never through a link, and without waiting for the writer of a pipe.
 pub(super) fn open(path: &Path) -> io::Result<File> {
-    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?.into())
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
 }
 
 /// Reads a range of a file, or all of it.
@@ -30,8 +31,9 @@ pub(super) fn read(root: &Path, handle: &Handle, range: Option<Range<u64>>) -> R
     let path = root.join(handle.path());
     let failed = |error: io::Error| DiskError::new("read", &path, error).for_file(handle, root);
     let file = open(&path).map_err(failed)?;
-    let size = rustix::fs::fstat(&file).map_err(|errno| failed(errno.into()))?.st_size;
-    let range = within(handle, range, u64::try_from(size).unwrap_or(0))?;
+    let stat = rustix::fs::fstat(&file).map_err(|errno| failed(errno.into()))?;
+    let Some(size) = size_of_file(&stat) else { return Err(StorageError::NotFound(handle.clone())) };
+    let range = within(handle, range, size)?;
     let content = read_range(&file, &range).map_err(failed)?;
     if (content.len() as u64) < range.end - range.start && !sabotage::SHORT_BODY_ACCEPTED {
         return Err(StorageError::Short(handle.clone(), range.end));
@@ -60,7 +62,8 @@ fn read_range(file: &File, range: &Range<u64>) -> io::Result<Vec<u8>> {
 /// Whether a file holds exactly these bytes.
 pub(super) fn equals(file: &File, content: &[u8]) -> io::Result<bool> {
     use std::os::unix::fs::FileExt;
-    if file.metadata()?.len() != content.len() as u64 {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() != content.len() as u64 {
         return Ok(false);
     }
     let mut buffer = vec![0; COMPARED_AT_ONCE.min(content.len())];
@@ -86,9 +89,15 @@ pub(super) fn stat(root: &Path, handle: &Handle) -> Result<FileInfo> {
 }
 
 fn info(handle: Handle, stat: &Stat) -> Option<FileInfo> {
-    let is_file = EntryType::from_raw_mode(stat.st_mode) == EntryType::RegularFile;
+    let size = size_of_file(stat)?;
     let modified_at = i32::try_from(stat.st_mtime_nsec).ok().and_then(|ns| Timestamp::new(stat.st_mtime, ns).ok());
-    is_file.then(|| FileInfo { handle, size: u64::try_from(stat.st_size).unwrap_or(0), modified_at })
+    Some(FileInfo { handle, size, modified_at })
+}
+
+/// `None` for what is not a plain file.
+fn size_of_file(stat: &Stat) -> Option<u64> {
+    let is_file = EntryType::from_raw_mode(stat.st_mode) == EntryType::RegularFile;
+    u64::try_from(stat.st_size).ok().filter(|_| is_file)
 }
 
 /// The folders to look into for files of a type.

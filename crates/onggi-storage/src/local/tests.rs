@@ -175,6 +175,23 @@ async fn a_link_in_place_of_a_file_is_not_followed() {
 }
 
 #[tokio::test]
+async fn what_is_no_plain_file_is_not_there() {
+    let (_folder, local) = bare();
+    let path = local.path().join(pack(7).path());
+    let make_pipe = || assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let make_folder = || fs::create_dir(&path).unwrap();
+    for make in [&make_folder as &dyn Fn(), &make_pipe] {
+        make();
+        assert!(matches!(local.read(pack(7), None).await, Err(StorageError::NotFound(_))));
+        assert!(matches!(local.stat(pack(7)).await, Err(StorageError::NotFound(_))));
+        assert_eq!(listed(&local, FileType::Pack).await, []);
+        let created = local.create(pack(7), "x".into()).await;
+        assert!(matches!(created, Err(StorageError::AlreadyExists(_))), "{created:?}");
+        fs::remove_dir(&path).or_else(|_| fs::remove_file(&path)).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn leftovers_are_ignored_and_removed_when_old() {
     let (_folder, local) = prepared().await;
     let own = Handle::Own(OwnFolder::Runs, OwnName::new("me").unwrap());
