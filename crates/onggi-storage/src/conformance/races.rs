@@ -1,11 +1,15 @@
 //! Obligations under concurrency: calls from many tasks at once see whole files and exactly one winner.
 
 use super::{content, handles, remove, sample};
-use crate::{FileType, Storage, StorageError};
+use crate::{FileType, Handle, Result, Storage, StorageError};
+use bytes::Bytes;
 use futures::future::join_all;
 use std::slice;
 
 const WRITERS: u8 = 8;
+
+/// Repetitions of a call that failed for a reason that may pass.
+const ATTEMPTS: usize = 10;
 
 pub(super) async fn many_calls_at_once_do_not_disturb_each_other(storage: &dyn Storage) {
     let one = |number: u8| async move {
@@ -23,7 +27,7 @@ pub(super) async fn many_calls_at_once_do_not_disturb_each_other(storage: &dyn S
 pub(super) async fn of_writers_with_different_content_one_wins_whole(storage: &dyn Storage) {
     for round in 0..8 {
         let handle = sample(FileType::Index, round);
-        let write = |seed| storage.create(handle.clone(), content(seed, 40_000));
+        let write = |seed| create(storage, &handle, content(seed, 40_000));
         let answers = join_all((0..WRITERS).map(write)).await;
         let won: Vec<_> = (0..WRITERS).filter(|seed| answers[usize::from(*seed)].is_ok()).collect();
         let refused = answers.iter().filter(|answer| matches!(answer, Err(StorageError::AlreadyExists(_)))).count();
@@ -40,7 +44,7 @@ pub(super) async fn of_writers_with_different_content_one_wins_whole(storage: &d
 
 pub(super) async fn writers_with_equal_content_all_succeed(storage: &dyn Storage) {
     let (handle, bytes) = (sample(FileType::Pack, 100), content(100, 100_000));
-    for answer in join_all((0..WRITERS).map(|_| storage.create(handle.clone(), bytes.clone()))).await {
+    for answer in join_all((0..WRITERS).map(|_| create(storage, &handle, bytes.clone()))).await {
         answer.expect("create what others create with equal content");
     }
     assert_eq!(handles(storage, FileType::Pack).await, slice::from_ref(&handle), "listed once");
@@ -61,4 +65,16 @@ pub(super) async fn a_reader_sees_all_or_nothing(storage: &dyn Storage) {
     let (created, ()) = futures::join!(storage.create(handle.clone(), bytes.clone()), read);
     created.expect("create while others read");
     remove(storage, handle).await;
+}
+
+/// Creates as any caller does: an error that may pass says nothing of the file, so that the call is repeated. (A service
+/// that refuses a body before it has read it closes the connection, and may hit another call with that.)
+async fn create(storage: &dyn Storage, handle: &Handle, content: Bytes) -> Result<()> {
+    for _ in 0..ATTEMPTS {
+        match storage.create(handle.clone(), content.clone()).await {
+            Err(error) if error.is_transient() => {}
+            answer => return answer,
+        }
+    }
+    storage.create(handle.clone(), content).await
 }
