@@ -1,14 +1,17 @@
 //! The suite that every source passes, over its fake: whatever fails and whenever, what the run made is gone or found
 //! again, nothing of others is touched, and what was stored comes back.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use async_trait::async_trait;
 
 use crate::bench::Bench;
 use crate::context::{Context, Destination, Purpose, Stop};
 use crate::faults::{Fault, Faults};
-use crate::item::Version;
+use crate::item::{Content, Item, Version};
+use crate::path::TreePath;
 use crate::recorder::{RecordedTree, Recorder};
-use crate::source::{Image, Outcome, RestoreRequest, Result, Source, SourceError, Unit};
+use crate::source::{Image, Items, Outcome, Pushed, RestoreRequest, Result, Source, SourceError, Unit};
 
 /// A fake system with a source over it, made anew for each rule.
 #[async_trait]
@@ -49,6 +52,7 @@ pub async fn check<B: Bed>(make: impl Fn() -> B) {
     settling_without_cause_changes_nothing(&make()).await;
     what_others_made_survives(&make()).await;
     two_readings_are_equal(&make()).await;
+    what_the_sink_refuses_ends_the_reading(&make).await;
     equal_versions_are_not_read(&make()).await;
     a_restore_proves_and_goes(&make()).await;
     one_seed_makes_the_same_calls(&make).await;
@@ -190,6 +194,61 @@ async fn two_readings_are_equal(bed: &dyn Bed) {
     }
 }
 
+/// Whichever push or leave the sink refuses, `items` answers with its error.
+async fn what_the_sink_refuses_ends_the_reading<B: Bed>(make: &impl Fn() -> B) {
+    for number in 0.. {
+        let (bench, bed) = (Bench::new("r1"), make());
+        let source = bed.source();
+        let unit = the_unit(&bench.cx, &*source).await;
+        let mut capture = source.capture(&bench.cx, &unit, None).await.expect("a capture");
+        let sink = Refusing { inner: Recorder::new(&bench.cx), left: AtomicUsize::new(number) };
+        let ended = capture.items(&bench.cx, &sink).await;
+        if !sink.has_refused() {
+            assert!(ended.is_ok() && number > 0, "a reading without refusal after {number} calls");
+            return;
+        }
+        let passed_on = matches!(ended, Err(SourceError::Stopped(Stop::Repository)));
+        assert!(passed_on, "the refusal of call {number} was swallowed");
+    }
+}
+
+/// Refuses the call with this number.
+struct Refusing {
+    inner: Recorder,
+    left: AtomicUsize,
+}
+
+impl Refusing {
+    /// Counts down; below 0 it wraps around to numbers that no run reaches.
+    fn ask(&self) -> Result<()> {
+        match self.left.fetch_sub(1, Ordering::Relaxed) {
+            0 => Err(Stop::Repository.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn has_refused(&self) -> bool {
+        self.left.load(Ordering::Relaxed) > usize::MAX / 2
+    }
+}
+
+#[async_trait]
+impl Items for Refusing {
+    async fn push(&self, item: Item, content: Content<'_>) -> Result<Pushed> {
+        self.ask()?;
+        self.inner.push(item, content).await
+    }
+
+    async fn reuse(&self, item: &Item) -> Result<bool> {
+        self.inner.reuse(item).await
+    }
+
+    async fn leave(&self, directory: &TreePath) -> Result<()> {
+        self.ask()?;
+        self.inner.leave(directory).await
+    }
+}
+
 /// With a parent of the same state nothing is opened that has a version.
 async fn equal_versions_are_not_read(bed: &dyn Bed) {
     let (bench, source) = (Bench::new("r1"), bed.source());
@@ -200,7 +259,7 @@ async fn equal_versions_are_not_read(bed: &dyn Bed) {
     let mut capture = source.capture(&next.cx, &unit, None).await.expect("a capture");
     let sink = Recorder::over(&next.cx, &parent);
     capture.items(&next.cx, &sink).await.expect("items");
-    let versioned = |path: &&crate::path::TreePath| parent.items[*path].item.version != Version::Unknown;
+    let versioned = |path: &&TreePath| parent.items[*path].item.version != Version::Unknown;
     let opened = sink.opened();
     assert_eq!(opened.iter().find(versioned), None, "opened although its version is equal");
 }

@@ -356,3 +356,92 @@ pub async fn spool_all(cx: &Context, name: &str, stream: &mut dyn ByteStream) ->
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::bench::Bench;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_reaches_what_belongs_to_the_run_and_no_clean_up() {
+        let bench = Bench::new("r1");
+        let (part, _part_stop) = bench.cx.stoppable();
+        let limited = part.within(SECOND, Stop::FreezeLimit);
+        let cleanup = limited.for_cleanup(SECOND);
+        bench.stop.send_replace(Some(Stop::Cancelled));
+        let checks = [&bench.cx, &part, &limited, &cleanup].map(Context::check);
+        assert_eq!(checks, [Err(Stop::Cancelled), Err(Stop::Cancelled), Err(Stop::Cancelled), Ok(())]);
+        assert_eq!(cleanup.sleep(2 * SECOND).await, Err(Stop::TimeLimit));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_nearer_deadline_counts() {
+        let bench = Bench::new("r1");
+        let near = bench.cx.within(SECOND, Stop::FreezeLimit);
+        let wanted_longer = near.within(9 * SECOND, Stop::TimeLimit);
+        assert_eq!(wanted_longer.sleep(5 * SECOND).await, Err(Stop::FreezeLimit));
+        assert_eq!(bench.cx.world.elapsed(), SECOND);
+        assert_eq!((bench.cx.check(), near.left()), (Ok(()), Some(Duration::ZERO)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_wakes_a_sleeper_and_ends_waiting_work() {
+        let bench = Bench::new("r1");
+        let stop = async {
+            bench.cx.world.sleep(SECOND).await;
+            bench.stop.send_replace(Some(Stop::Group));
+        };
+        let forever = bench.cx.unless_stopped(std::future::pending::<()>());
+        let (slept, worked, ()) = tokio::join!(bench.cx.sleep(1000 * SECOND), forever, stop);
+        assert_eq!((slept, worked), (Err(Stop::Group), Err(Stop::Group)));
+        assert_eq!(bench.cx.world.elapsed(), SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sender_that_is_gone_stops_nobody() {
+        let bench = Bench::new("r1");
+        let (part, stop) = bench.cx.stoppable();
+        drop(stop);
+        assert_eq!(part.sleep(SECOND).await, Ok(()));
+        assert_eq!(part.world.elapsed(), SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_an_error_nothing_is_started_and_nothing_is_dropped() {
+        let (bench, log) = (Bench::new("r1"), Mutex::new(Vec::new()));
+        let say = |what: String| log.lock().unwrap().push(what);
+        let result = each(2, [3, 1, 2], async |seconds: u32| {
+            say(format!("begin {seconds}"));
+            bench.cx.world.sleep(seconds * SECOND).await;
+            say(format!("end {seconds}"));
+            if seconds == 1 { Err(SourceError::Gone) } else { Ok(()) }
+        })
+        .await;
+        assert!(matches!(result, Err(SourceError::Gone)));
+        assert_eq!(*log.lock().unwrap(), ["begin 3", "begin 1", "end 1", "end 3"]);
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_spooled_to_its_confirmed_end_only() {
+        struct Pieces(Vec<Result<Option<Bytes>, ReadError>>);
+        #[async_trait]
+        impl ByteStream for Pieces {
+            async fn next(&mut self, _cx: &Context) -> Result<Option<Bytes>, ReadError> {
+                self.0.remove(0)
+            }
+        }
+        let bench = Bench::new("r1");
+        let piece = |text: &'static str| Ok(Some(Bytes::from_static(text.as_bytes())));
+        let mut whole = Pieces(vec![piece("ab"), piece("c"), Ok(None)]);
+        let spool = spool_all(&bench.cx, "x", &mut whole).await.unwrap();
+        let mut read = [0; 3];
+        spool.read(&bench.cx, 0, &mut read).await.unwrap();
+        assert_eq!((spool.length(), &read), (3, b"abc"));
+        let mut cut = Pieces(vec![piece("ab"), Err(SourceError::Unreachable("gone".to_owned()).into())]);
+        assert!(spool_all(&bench.cx, "x", &mut cut).await.is_err());
+    }
+}

@@ -78,6 +78,11 @@ impl Recorder {
         self.state().opened.clone()
     }
 
+    /// The directories that were left.
+    pub fn left(&self) -> BTreeSet<TreePath> {
+        self.state().left.clone()
+    }
+
     /// Bytes that were read, without holes.
     pub fn bytes_read(&self) -> u64 {
         self.state().bytes_read

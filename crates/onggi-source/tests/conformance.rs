@@ -45,8 +45,9 @@ impl Bed for FakeBed {
     fn describe(&self) -> String {
         self.system.describe()
     }
+    /// Another tool holds one of the parts that the source would lock.
     fn leave_foreign(&self) -> bool {
-        self.system.lock_foreign("foreign");
+        self.system.lock_foreign("api");
         self.system.image_foreign();
         true
     }

@@ -396,6 +396,20 @@ fn a_link_that_took_a_files_name_is_not_followed() {
 }
 
 #[test]
+fn what_lies_in_a_directory_that_took_anothers_place_is_not_stored_as_its() {
+    let folder = Folder::with(&["d/a", "d/sub/b", "other/b"]);
+    let swap = |path: &TreePath| {
+        if path.as_bytes() == b"d/sub/b" {
+            std::fs::rename(folder.path("d/sub"), folder.path("old")).unwrap();
+            std::fs::rename(folder.path("other"), folder.path("d/sub")).unwrap();
+        }
+    };
+    let found = meddled(&folder, swap, |_| {});
+    let expected = ["d/", "d/a 3", "d/sub/"].map(str::to_owned);
+    assert_eq!((found.lines, found.problems), (expected.into(), vec![]));
+}
+
+#[test]
 fn a_file_that_changes_once_is_read_again() {
     let folder = Folder::with(&["d/a"]);
     let opens = AtomicUsize::new(0);

@@ -38,6 +38,8 @@ pub struct Launch {
     pub directory: Option<PathBuf>,
     /// Whether the first one is written to; else its input is empty.
     pub takes_input: bool,
+    /// Whether nobody wants to read what the last one writes; else it waits for its reader.
+    pub drops_output: bool,
 }
 
 /// How one process ended.
@@ -80,7 +82,7 @@ impl Launch {
     /// These stages without anything special.
     pub fn new<S: Into<OsString>>(stages: impl IntoIterator<Item = Vec<S>>) -> Self {
         let stages = stages.into_iter().map(|stage| stage.into_iter().map(Into::into).collect()).collect();
-        Self { stages, environment: BTreeMap::new(), directory: None, takes_input: false }
+        Self { stages, environment: BTreeMap::new(), directory: None, takes_input: false, drops_output: false }
     }
 
     /// The same with these variables.
@@ -175,7 +177,9 @@ impl Pipeline {
             None if self.launch.takes_input => Stdio::piped(),
             None => Stdio::null(),
         };
-        command.stdin(input).stdout(Stdio::piped()).stderr(speaker.try_clone()?).kill_on_drop(true);
+        let is_last = stage + 1 == self.launch.stages.len();
+        let output = if is_last && self.launch.drops_output { Stdio::null() } else { Stdio::piped() };
+        command.stdin(input).stdout(output).stderr(speaker.try_clone()?).kill_on_drop(true);
         // the first leads the group; it cannot be reaped before the others have joined
         command.process_group(self.group.map_or(0, |group| group.as_raw_nonzero().get()));
         let mut child = command.spawn()?;

@@ -39,7 +39,7 @@ impl<'a> IntoCommand<'a> {
 
     fn launch(&self, cx: &Context) -> Launch {
         let stages = [&self.command.config.restore_command];
-        Launch { takes_input: true, ..self.command.launch(cx, &self.request.unit, stages) }
+        Launch { takes_input: true, drops_output: true, ..self.command.launch(cx, &self.request.unit, stages) }
     }
 }
 
@@ -56,7 +56,6 @@ impl Restore for IntoCommand<'_> {
         if let Err(stopped @ SourceError::Stopped(_)) = fed {
             return Err(stopped);
         }
-        while cx.unless_stopped(running.read()).await??.is_some() {}
         let exits = cx.unless_stopped(running.wait()).await??;
         check_exits(&exits, &running.tail())?; // says more than a broken pipe
         fed?;
@@ -75,9 +74,6 @@ impl Restore for IntoCommand<'_> {
 }
 
 /// Writes the whole content, holes as zeros, and ends the input.
-///
-/// The command's own output is not read meanwhile: one that answers more than a pipe holds before it has read all would
-/// stand still until the run's time limit.
 async fn feed(cx: &Context, content: &dyn ReadAt, running: &mut dyn Running) -> Result<()> {
     let layout = content.open(cx, &Known::default()).await.map_err(lost)?;
     let mut data = layout.data.into_iter().peekable();
