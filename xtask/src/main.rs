@@ -7,6 +7,8 @@ mod demo;
 mod deny;
 mod golden;
 mod reference;
+mod reliability;
+mod sabotage;
 mod test;
 mod tidy;
 mod workspace;
@@ -41,9 +43,16 @@ enum Command {
     Golden(golden::Arguments),
     /// Measures onggi beside restic, rustic and borg
     Bench(bench::Arguments),
+    /// Runs the long forms of kills, power cuts, crash points and fuzzing
+    Reliability(reliability::Arguments),
+    /// Builds deliberate faults in, one by one, and insists that a test finds each
+    Sabotage(sabotage::Arguments),
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = sabotage::wrapped_compiler() {
+        return code;
+    }
     match run(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -63,5 +72,7 @@ fn run(command: Command) -> Result<()> {
         Command::Reference(arguments) => reference::run(&arguments),
         Command::Golden(arguments) => golden::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Reliability(arguments) => reliability::run(&arguments),
+        Command::Sabotage(arguments) => sabotage::run(&arguments),
     }
 }

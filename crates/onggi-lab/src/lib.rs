@@ -4,5 +4,6 @@ pub mod bench;
 pub mod compare;
 pub mod corpus;
 pub mod describe;
+pub mod fuzz;
 pub mod measure;
 pub mod program;

@@ -1,0 +1,203 @@
+//! What fuzzers feed: one function per parser of bytes that come from a storage, a file or an operator. None may panic,
+//! hang or swell, whatever comes in; what each promises beyond that is asserted in it.
+//!
+//! `fuzz/` runs them with coverage feedback; a test runs each over its corpus and mutations of it.
+
+use onggi_engine::config::value::{self, SecretReference};
+use onggi_engine::config::{self, Files, Found};
+use onggi_repo::forget::Rules;
+use onggi_repo::format::{
+    BlobId, ChunkSizes, Chunker, Config, IndexFile, KeyFile, LockFile, MasterKey, Node, Polynomial, Snapshot, Time,
+    Tree, decode_blob, pack, seal, unpacked,
+};
+use onggi_source::TreePath;
+use onggi_source::paths::{Asked, Case, Pattern, Patterns};
+use std::io;
+use std::path::Path;
+
+/// Every target by its name, which is also that of its corpus below `fuzz/corpus/`.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("pack_header", pack_header),
+    ("pack", pack),
+    ("index", index),
+    ("tree", tree),
+    ("snapshot", snapshot),
+    ("config", repository_config),
+    ("key_file", key_file),
+    ("lock_file", lock_file),
+    ("blob", blob),
+    ("chunker", chunker),
+    ("path", path),
+    ("pattern", pattern),
+    ("configuration", configuration),
+    ("expression", expression),
+    ("location", location),
+];
+
+fn key() -> MasterKey {
+    MasterKey::from_random(&[7; 64])
+}
+
+/// The entries of an opened header: what is read prints back to the same bytes.
+pub fn pack_header(bytes: &[u8]) {
+    if let Ok(entries) = pack::parse_entries(bytes) {
+        let total: u64 = entries.iter().map(|entry| u64::from(entry.length)).sum();
+        assert!(pack::pack_length(&entries) > total);
+        let mut sealed = Vec::new();
+        pack::seal_header(&key(), [1; 16], &entries, &mut sealed);
+        let opened = pack::read_header(&key(), &sealed, pack::pack_length(&entries));
+        assert_eq!(opened, Ok(pack::HeaderRead::Done(entries)));
+    }
+}
+
+/// A pack whose trailer is authentic: the header is ours, the rest is the fuzzer's.
+pub fn pack(bytes: &[u8]) {
+    let _ = pack::read_header(&key(), bytes, bytes.len() as u64);
+    let mut sealed = Vec::new();
+    seal::seal(&key(), [1; 16], bytes, &mut sealed);
+    sealed.extend_from_slice(&(sealed.len() as u32).to_le_bytes());
+    let _ = pack::read_header(&key(), &sealed, sealed.len() as u64);
+}
+
+/// An index file: parse after print is the identity.
+pub fn index(bytes: &[u8]) {
+    if let Ok(index) = IndexFile::parse(bytes) {
+        assert_eq!(IndexFile::parse(&index.print()), Ok(index));
+    }
+}
+
+/// A tree: parse after print is the identity, and no unsafe name passes for a safe one.
+pub fn tree(bytes: &[u8]) {
+    let Ok(tree) = Tree::parse(bytes) else { return };
+    for node in tree.nodes().iter().filter(|node| node.has_safe_name()) {
+        assert!(TreePath::root().join(&node.name).is_ok());
+    }
+    assert_eq!(Tree::parse(&tree.print()), Ok(tree));
+}
+
+/// A snapshot: parse after print is the identity, unknown keys included.
+pub fn snapshot(bytes: &[u8]) {
+    if let Ok(snapshot) = Snapshot::parse(bytes) {
+        assert_eq!(Snapshot::parse(&snapshot.print()), Ok(snapshot));
+    }
+}
+
+/// A repository's config: parse after print is the identity.
+pub fn repository_config(bytes: &[u8]) {
+    if let Ok(config) = Config::parse(bytes) {
+        let _ = config.chunking();
+        assert_eq!(Config::parse(&config.print()), Ok(config));
+    }
+}
+
+/// A key file. No derivation runs here: its cost is what the caps bound.
+pub fn key_file(bytes: &[u8]) {
+    if let Ok(key) = KeyFile::parse(bytes) {
+        let _ = KeyFile::parse(&key.print());
+    }
+}
+
+/// A lock file, packed as all small files are.
+pub fn lock_file(bytes: &[u8]) {
+    if let Ok(json) = unpacked::decode(bytes) {
+        let _ = LockFile::parse(&json);
+    }
+    if let Ok(lock) = LockFile::parse(bytes) {
+        assert!(LockFile::parse(&lock.print()).is_ok());
+    }
+}
+
+/// A sealed blob with a claimed length: what comes out has the claimed length and the promised hash, or nothing comes.
+pub fn blob(bytes: &[u8]) {
+    let Some((claim, body)) = bytes.split_first_chunk::<4>() else { return };
+    let claimed = u32::from_le_bytes(*claim);
+    let mut sealed = Vec::new();
+    seal::seal(&key(), [1; 16], body, &mut sealed);
+    for length in [None, Some(claimed)] {
+        let expected = BlobId::of(body);
+        if let Ok(plaintext) = decode_blob(&key(), &sealed, length, expected) {
+            assert_eq!(BlobId::of(&plaintext), expected);
+            assert!(length.is_none_or(|length| length as usize == plaintext.len()));
+        }
+    }
+    let _ = decode_blob(&key(), body, Some(claimed), BlobId([0; 32]));
+}
+
+/// The chunker: same cuts however the bytes arrive, all within the bounds.
+pub fn chunker(bytes: &[u8]) {
+    let Some((step, rest)) = bytes.split_first() else { return };
+    let polynomial = Polynomial::new(0x003d_a335_8b4d_c173).expect("a known polynomial");
+    let chunker = Chunker::new(polynomial, ChunkSizes::around(1 << 12));
+    let data: Vec<u8> = rest.iter().copied().cycle().take(rest.len() * 64).collect();
+    let cuts_of = |step: usize| {
+        let (mut cutter, mut cuts) = (chunker.cutter(), Vec::new());
+        data.chunks(step).for_each(|piece| cutter.feed(piece, &mut cuts));
+        assert_eq!(cutter.position(), data.len() as u64);
+        cuts
+    };
+    let cuts = cuts_of(usize::from(*step) + 1);
+    assert_eq!(cuts, cuts_of(data.len().max(1)));
+    assert!(cuts.is_sorted() && cuts.last().is_none_or(|last| *last <= data.len() as u64));
+}
+
+/// A path of a snapshot: what is accepted stays beneath its root.
+pub fn path(bytes: &[u8]) {
+    if let Ok(path) = TreePath::new(bytes) {
+        assert!(path.components().all(|name| !matches!(name, b"" | b"." | b"..") && !name.contains(&b'/')));
+        assert_eq!(path.as_bytes(), bytes);
+    }
+    let node = Node::new(bytes, onggi_repo::format::NodeKind::File, 0o644, Time::utc(jiff::Timestamp::UNIX_EPOCH));
+    assert!(!node.has_safe_name() || TreePath::root().join(bytes).is_ok());
+}
+
+/// A pattern and a path, parted by the first newline: matching ends.
+pub fn pattern(bytes: &[u8]) {
+    let (text, path) = bytes.split_at(bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len()));
+    let mut patterns = Patterns::default();
+    for case in [Case::Exact, Case::Folded] {
+        if let Ok(pattern) = Pattern::parse(text, case) {
+            patterns.push(pattern);
+        }
+    }
+    patterns.exclude(path, Asked::Nothing);
+}
+
+const FILE: &str = "/onggi.yaml";
+
+/// One configuration file and nothing around it.
+struct OneFile<'a>(&'a [u8]);
+
+impl Files for OneFile<'_> {
+    fn read(&self, path: &Path) -> io::Result<Found> {
+        if path == Path::new(FILE) { Ok(Found::File(self.0.to_vec())) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
+    fn secret_fault(&self, _reference: &SecretReference) -> Option<String> {
+        None
+    }
+}
+
+/// A configuration: each text is accepted or has a fault that says where.
+pub fn configuration(bytes: &[u8]) {
+    let loaded = config::load(&OneFile(bytes), Path::new(FILE));
+    assert!(loaded.config.is_some() || loaded.has_faults());
+}
+
+/// Durations, sizes, rates, retention rules.
+pub fn expression(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let _ = (value::duration(text), value::size(text), value::rate(text), value::is_name(text));
+    let (name, rest) = text.split_once('=').unwrap_or((text, ""));
+    let _ = Rules::default().add(name, rest);
+    if let Ok(time) = text.parse::<Time>() {
+        assert_eq!(time.to_string().parse::<Time>().ok(), Some(time));
+    }
+}
+
+/// An address of a storage: what is shown of it is an address again.
+pub fn location(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(location) = onggi_storage::location::Location::parse(text) {
+        assert!(onggi_storage::location::Location::parse(&location.to_string()).is_ok());
+    }
+}
