@@ -2,13 +2,17 @@
 //! `edge`.
 
 pub mod backup;
+pub mod budget;
 pub mod config;
+pub mod edge;
 pub mod exit;
 pub mod node;
+pub mod open;
 pub mod recover;
 pub mod report;
 pub mod restore;
 mod sabotage;
+pub mod sources;
 pub mod watch;
 pub mod window;
 

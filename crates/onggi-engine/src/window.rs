@@ -45,11 +45,11 @@ pub struct WindowReport {
 ///
 /// Where a member freezes, the body's context ends after `hold`; calls that still run `GRACE` later are thawed beside,
 /// and once more when they end. Where none freezes there is no limit.
-pub async fn window<'b, T>(
+pub async fn window<T>(
     cx: &Context,
     members: &[Held<'_>],
     hold: Duration,
-    body: Body<'b, T>,
+    body: Body<'_, T>,
 ) -> (Result<T>, WindowReport) {
     let freezes = members.iter().any(|member| member.source.capabilities().freezes);
     let inside = if freezes { cx.within(hold, Stop::FreezeLimit) } else { cx.clone() };

@@ -156,25 +156,11 @@ impl Reader<'_> {
             before.chunks.iter().map(|(id, length)| KnownRange { length: *length, sha256: id.0 }).collect();
         let layout = content.open(self.cx, &Known { version: before.token, ranges: &ranges }).await?;
         if !layout.same.is_empty()
-            && let Some(mut planner) = self.planner(&layout, before)
+            && let Some(mut planner) = planner(&layout, before)
         {
             return self.copy_changes(writer, content, &layout, before, &mut planner).await;
         }
         self.copy_range(writer, content, &layout, 0..layout.length).await
-    }
-
-    /// A plan for reading only what changed; `None` where reading everything is as cheap.
-    fn planner(&self, layout: &Layout, before: &Before<'_>) -> Option<Planner> {
-        if before.chunks.is_empty() {
-            return None;
-        }
-        let mut end = 0;
-        let ends = before.chunks.iter().map(|(_, length)| {
-            end += length;
-            end
-        });
-        let planner = Planner::new(ends.collect(), gaps(&layout.same, layout.length), layout.length);
-        (planner.planned_reads() <= layout.length / 2).then_some(planner)
     }
 
     async fn copy_changes(
@@ -285,6 +271,20 @@ impl Reader<'_> {
     }
 }
 
+/// A plan for reading only what changed; `None` where reading everything is as cheap.
+fn planner(layout: &Layout, before: &Before<'_>) -> Option<Planner> {
+    if before.chunks.is_empty() {
+        return None;
+    }
+    let mut end = 0;
+    let ends = before.chunks.iter().map(|(_, length)| {
+        end += length;
+        end
+    });
+    let planner = Planner::new(ends.collect(), gaps(&layout.same, layout.length), layout.length);
+    (planner.planned_reads() <= layout.length / 2).then_some(planner)
+}
+
 /// Finishes a writer, or gives it up without tearing the archive.
 fn end(writer: ContentWriter, written: Result<(), Failure>) -> Result<Read, Failure> {
     match written {
@@ -327,12 +327,19 @@ fn gaps(ranges: &[Range<u64>], length: u64) -> Vec<Range<u64>> {
 mod tests {
     use super::*;
 
+    #[track_caller]
+    fn check(ranges: &[(u64, u64)], length: u64, expected: &[(u64, u64)]) {
+        let ranges: Vec<Range<u64>> = ranges.iter().map(|(start, end)| *start..*end).collect();
+        let found: Vec<_> = gaps(&ranges, length).iter().map(|gap| (gap.start, gap.end)).collect();
+        assert_eq!(found, expected);
+    }
+
     #[test]
     fn gaps_are_what_the_ranges_leave() {
-        assert_eq!(gaps(&[], 10), [0..10]);
-        assert_eq!(gaps(&[0..3, 5..8], 10), [3..5, 8..10]);
-        assert_eq!(gaps(&[0..10], 10), []);
-        assert_eq!(gaps(&[2..4, 3..6], 6), [0..2]);
-        assert!(gaps(&[], 0).is_empty());
+        check(&[], 10, &[(0, 10)]);
+        check(&[(0, 3), (5, 8)], 10, &[(3, 5), (8, 10)]);
+        check(&[(0, 10)], 10, &[]);
+        check(&[(2, 4), (3, 6)], 6, &[(0, 2)]);
+        check(&[], 0, &[]);
     }
 }

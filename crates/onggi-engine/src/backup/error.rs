@@ -28,9 +28,8 @@ impl UnitError {
     /// Its exit code.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Freeze(_, error @ SourceError::Stopped(_)) => Exit::from(error),
-            Self::Freeze(..) => Exit::Freeze,
-            Self::Capture(_, error) | Self::Items(_, error) => Exit::from(error),
+            Self::Freeze(_, error) if !matches!(error, SourceError::Stopped(_)) => Exit::Freeze,
+            Self::Freeze(_, error) | Self::Capture(_, error) | Self::Items(_, error) => Exit::from(error),
             Self::Store(_, error) => Exit::from(error),
             Self::Group(..) => Exit::Failed,
         }

@@ -87,8 +87,12 @@ impl Monitor for UnitMonitor {
         match progress {
             Progress::Phase(text) => self.watch.event(Event::Phase { name: self.name.clone(), text }),
             Progress::Expect { items, bytes } => {
-                items.into_iter().for_each(|items| self.live.items_expected.set(items));
-                bytes.into_iter().for_each(|bytes| self.live.bytes_expected.set(bytes));
+                if let Some(items) = items {
+                    self.live.items_expected.set(items);
+                }
+                if let Some(bytes) = bytes {
+                    self.live.bytes_expected.set(bytes);
+                }
             }
             Progress::Passed { reason, items } => *self.seen().passed.entry(reason).or_default() += items,
         }

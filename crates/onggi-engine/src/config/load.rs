@@ -161,7 +161,8 @@ fn expand(files: &dyn Files, path: &Path, place: &Place, faults: &mut Faults) ->
         Ok(Found::File(_)) => vec![path.to_owned()],
         Ok(Found::Directory(mut names)) => {
             names.sort();
-            let is_yaml = |name: &String| name.ends_with(".yaml") && !name.starts_with('.');
+            let is_yaml =
+                |name: &String| Path::new(name).extension().is_some_and(|end| end == "yaml") && !name.starts_with('.');
             names.into_iter().filter(is_yaml).map(|name| path.join(name)).collect()
         }
         Err(error) => {

@@ -18,9 +18,6 @@ pub mod value;
 
 pub use fault::{Fault, Place, Reach};
 pub use load::{Files, Found, Loaded, load};
-pub use resolved::{
-    Chunker, CommandConfig, Config, PathsConfig, Presence, RepositoryConfig, S3Place, SftpPlace, SourceConfig,
-    SourceKind, StorageConfig, StoragePlace,
-};
+pub use resolved::{Chunker, Config, RepositoryConfig, S3Place, SftpPlace, SourceConfig, StorageConfig, StoragePlace};
 pub use shape::schema;
 pub use show::{Origin, Shown};

@@ -3,10 +3,11 @@
 //!
 //! Values that have a form of their own (durations, sizes, rates, secrets) are text here; `resolve.rs` reads them.
 
-use schemars::JsonSchema;
+use onggi_source::SourceConfig;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// The whole file.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -59,6 +60,7 @@ pub(super) struct RawConfig {
 /// One text or several.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
+#[expect(dead_code, reason = "read from the tree; this is its schema")]
 pub(super) enum OneOrMany {
     One(String),
     Many(Vec<String>),
@@ -120,7 +122,7 @@ pub(super) enum RawStorage {
         user: Option<String>,
         /// The directory; relative to the login directory unless it starts with `/`.
         path: String,
-        /// Private key: a secret reference.
+        /// File of the private key: `file:/path`.
         #[serde(default)]
         key: Option<String>,
         /// Passphrase of the key: a secret reference.
@@ -195,62 +197,49 @@ pub(super) struct RawRepository {
     pub verify_writes: Option<bool>,
 }
 
-/// Something that is backed up.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
-pub(super) enum RawSource {
-    /// Files of this machine.
-    Paths {
-        /// Absolute paths.
-        paths: Vec<RawPath>,
-        /// Patterns, as of `--exclude`.
-        #[serde(default)]
-        exclude: Vec<String>,
-        /// Directories that hold a file of this name, or of this name and first line (`name:line`), are left out.
-        #[serde(default)]
-        exclude_if_present: Option<OneOrMany>,
-        /// Directories with a valid `CACHEDIR.TAG` are left out.
-        #[serde(default)]
-        exclude_caches: Option<bool>,
-        /// Other file systems mounted below are left out.
-        #[serde(default)]
-        one_file_system: Option<bool>,
-        #[serde(flatten)]
-        run: RawRun,
-    },
-    /// The standard output of a command as one file, stored only after exit status 0.
-    Command {
-        /// Program and arguments.
-        command: Vec<String>,
-        /// Name of the file.
-        file: String,
-        /// Whether no output at all is stored, not refused.
-        #[serde(default)]
-        allow_empty: Option<bool>,
-        #[serde(flatten)]
-        run: RawRun,
-    },
+/// Something that is backed up: what every source may carry, and the keys of its kind.
+#[derive(Debug, Deserialize)]
+pub(super) struct RawSource {
+    #[serde(flatten)]
+    pub run: RawRun,
+    #[serde(flatten)]
+    pub source: SourceConfig,
 }
 
-/// A path, or a path with its conditions.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub(super) enum RawPath {
-    /// Must be there.
-    Required(String),
-    /// With conditions.
-    Detailed(RawDetailedPath),
+/// The alternatives of the kinds, each with the common keys among its own.
+impl JsonSchema for RawSource {
+    fn schema_name() -> Cow<'static, str> {
+        "Source".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = SourceConfig::json_schema(generator);
+        let common = RawRun::json_schema(generator);
+        let common = common.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+        let kinds = schema.get_mut("oneOf").and_then(Value::as_array_mut);
+        for kind in kinds.into_iter().flatten().filter_map(Value::as_object_mut) {
+            inline(kind, generator);
+            if let Some(properties) = kind.get_mut("properties").and_then(Value::as_object_mut) {
+                properties.extend(common.clone());
+            }
+        }
+        schema
+    }
 }
 
-/// A path with its conditions.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(super) struct RawDetailedPath {
-    /// Absolute.
-    pub path: String,
-    /// It may be absent.
-    #[serde(default)]
-    pub optional: bool,
+/// Puts the definition that an alternative refers to in its place, so that one map lists all keys of the kind.
+fn inline(kind: &mut Map<String, Value>, generator: &SchemaGenerator) {
+    let Some(Value::String(reference)) = kind.remove("$ref") else { return };
+    let name = reference.rsplit('/').next().unwrap_or_default();
+    let Some(definition) = generator.definitions().get(name).and_then(Value::as_object).cloned() else { return };
+    for (key, value) in definition {
+        match (kind.get_mut(&key), value) {
+            (Some(Value::Object(own)), Value::Object(more)) => own.extend(more),
+            (Some(Value::Array(own)), Value::Array(more)) => own.extend(more),
+            (Some(_), _) => {}
+            (None, value) => drop(kind.insert(key, value)),
+        }
+    }
 }
 
 /// What every source may carry.
@@ -269,12 +258,6 @@ pub(super) struct RawRun {
     /// zstd level, 0 (off) to 22.
     #[serde(default)]
     pub compression: Option<u8>,
-    /// Command that runs before; the unit fails if it does.
-    #[serde(default)]
-    pub before: Option<Vec<String>>,
-    /// Command that runs after, in every case.
-    #[serde(default)]
-    pub after: Option<Vec<String>>,
     /// Further tags of the snapshots.
     #[serde(default)]
     pub tags: Vec<String>,

@@ -3,11 +3,8 @@
 
 use super::{
     fault::{Faults, known_here},
-    raw::{Common, OneOrMany, RawConfig, RawLimits, RawPath, RawRepository, RawRun, RawSource, RawStorage},
-    resolved::{
-        Chunker, CommandConfig, Config, PathsConfig, Presence, RepositoryConfig, S3Place, SftpPlace, SourceConfig,
-        SourceKind, StorageConfig, StoragePlace,
-    },
+    raw::{Common, RawConfig, RawLimits, RawRepository, RawSource, RawStorage},
+    resolved::{Chunker, Config, RepositoryConfig, S3Place, SftpPlace, SourceConfig, StorageConfig, StoragePlace},
     tree::Node,
     value::{self, DURATION_FORM, RATE_FORM, SECRET_FORM, SIZE_FORM, SecretReference},
 };
@@ -23,7 +20,7 @@ pub(super) fn resolve(raw: RawConfig, tree: &Node, folder: &Path, faults: &mut F
     let time_zone = raw.time_zone.and_then(|name| cx.time_zone(&name));
     let storages =
         raw.storages.into_iter().map(|(name, raw)| (name.clone(), cx.storage(&format!("storages.{name}"), raw)));
-    let storages: Vec<_> = storages.collect();
+    let storages = storages.collect();
     let repositories = raw.repositories.into_iter().filter_map(|(name, raw)| {
         let found = cx.repository(&format!("repositories.{name}"), raw)?;
         Some((name, found))
@@ -34,7 +31,7 @@ pub(super) fn resolve(raw: RawConfig, tree: &Node, folder: &Path, faults: &mut F
         name: raw.name,
         time_zone,
         sources: sources.collect(),
-        storages: storages.into_iter().filter_map(|(name, storage)| Some((name, storage?))).collect(),
+        storages,
         repositories,
         without_adapter: std::collections::BTreeMap::new(),
     }
@@ -112,7 +109,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn storage(&mut self, key: &str, raw: RawStorage) -> Option<StorageConfig> {
+    fn storage(&mut self, key: &str, raw: RawStorage) -> StorageConfig {
         let sub = |name: &str| format!("{key}.{name}");
         let (place, common) = match raw {
             RawStorage::Local { path, common } => (StoragePlace::Local { path: self.path(&path) }, common),
@@ -166,7 +163,7 @@ impl Resolver<'_> {
                     port: port.unwrap_or(22),
                     user,
                     path,
-                    key: self.secret(&sub("key"), private),
+                    key: self.key_file(&sub("key"), private),
                     key_passphrase: self.secret(&sub("key-passphrase"), key_passphrase),
                     password: self.secret(&sub("password"), password),
                     host_key,
@@ -175,7 +172,7 @@ impl Resolver<'_> {
                 (StoragePlace::Sftp(place), common)
             }
         };
-        Some(self.with_common(key, place, common))
+        self.with_common(key, place, common)
     }
 
     fn with_common(&mut self, key: &str, place: StoragePlace, common: Common) -> StorageConfig {
@@ -212,73 +209,31 @@ impl Resolver<'_> {
     }
 
     fn source(&mut self, key: &str, raw: RawSource) -> SourceConfig {
-        match raw {
-            RawSource::Paths { paths, exclude, exclude_if_present, exclude_caches, one_file_system, run } => {
-                let paths = PathsConfig {
-                    paths: self.source_paths(key, paths),
-                    exclude,
-                    exclude_if_present: exclude_if_present.map(OneOrMany::into_list).unwrap_or_default(),
-                    excludes_caches: exclude_caches.unwrap_or(false),
-                    is_one_file_system: one_file_system.unwrap_or(false),
-                };
-                self.with_run(key, SourceKind::Paths(paths), run)
-            }
-            RawSource::Command { command, file, allow_empty, run } => {
-                self.check_command(&format!("{key}.command"), Some(&command));
-                if !file.split('/').all(|part| !matches!(part, "" | "." | ".." | ".onggi") && !part.contains('\0')) {
-                    let remedy = "write a relative path without . and ..".to_owned();
-                    self.wrong(&format!("{key}.file"), format!("{file:?} is no name of a file"), Some(remedy));
-                }
-                let kind =
-                    SourceKind::Command(CommandConfig { command, file, allows_empty: allow_empty.unwrap_or(false) });
-                self.with_run(key, kind, run)
-            }
-        }
-    }
-
-    fn source_paths(&mut self, key: &str, paths: Vec<RawPath>) -> Vec<(PathBuf, Presence)> {
-        if paths.is_empty() {
-            self.wrong(&format!("{key}.paths"), "the list is empty", Some("name at least one path".into()));
-        }
-        let mut found = Vec::new();
-        for (index, path) in paths.into_iter().enumerate() {
-            let (path, presence) = match path {
-                RawPath::Required(path) => (path, Presence::Required),
-                RawPath::Detailed(detailed) if detailed.optional => (detailed.path, Presence::Optional),
-                RawPath::Detailed(detailed) => (detailed.path, Presence::Required),
-            };
-            if !path.starts_with('/') {
-                let key = format!("{key}.paths[{index}]");
-                self.wrong(&key, format!("{path:?} is not absolute"), Some("start it with /".into()));
-            }
-            found.push((PathBuf::from(path), presence));
-        }
-        found
-    }
-
-    fn with_run(&mut self, key: &str, kind: SourceKind, run: RawRun) -> SourceConfig {
+        let RawSource { run, source } = raw;
         let sub = |name: &str| format!("{key}.{name}");
-        self.check_command(&sub("before"), run.before.as_ref());
-        self.check_command(&sub("after"), run.after.as_ref());
+        for fault in source.faults() {
+            self.wrong(&sub(&fault.key), fault.text, Some(fault.remedy));
+        }
         if run.compression.is_some_and(|level| level > 22) {
             self.wrong(&sub("compression"), "zstd has no such level", Some("write 0 (off) to 22".into()));
         }
         SourceConfig {
-            kind,
+            source,
             rate: self.read(&sub("limits.rate"), run.limits.and_then(|limits| limits.rate), value::rate, RATE_FORM),
             time_limit: self.read(&sub("time-limit"), run.time_limit, value::duration, DURATION_FORM),
             chunker: self.read(&sub("chunker"), run.chunker, chunker, CHUNKER_FORM),
             compression: run.compression,
-            before: run.before,
-            after: run.after,
             tags: run.tags,
         }
     }
 
-    fn check_command(&mut self, key: &str, words: Option<&Vec<String>>) {
-        if words.is_some_and(|words| words.first().is_none_or(String::is_empty)) {
-            self.wrong(key, "the command is empty", Some("write a list: [program, argument]".into()));
+    /// A private key is read by the protocol itself, so it must be a file.
+    fn key_file(&mut self, key: &str, text: Option<String>) -> Option<PathBuf> {
+        if let SecretReference::File(path) = self.secret(key, text)? {
+            return Some(self.path(&path));
         }
+        self.wrong(key, "a private key must be a file", Some("write file:/path".into()));
+        None
     }
 }
 
@@ -302,14 +257,5 @@ fn chunker(text: &str) -> Result<Chunker, String> {
             if mean.is_power_of_two() { Ok(Chunker::Content(mean)) } else { Err(format!("{size} is no power of two")) }
         }
         _ => Err(format!("{text:?} is no chunker")),
-    }
-}
-
-impl OneOrMany {
-    pub(super) fn into_list(self) -> Vec<String> {
-        match self {
-            Self::One(one) => vec![one],
-            Self::Many(many) => many,
-        }
     }
 }

@@ -90,8 +90,8 @@ pub struct SftpPlace {
     pub user: Option<String>,
     /// Directory there.
     pub path: String,
-    /// Private key.
-    pub key: Option<SecretReference>,
+    /// File of the private key.
+    pub key: Option<PathBuf>,
     /// Its passphrase.
     pub key_passphrase: Option<SecretReference>,
     /// Password.
@@ -120,8 +120,8 @@ pub struct RepositoryConfig {
 /// Something that is backed up.
 #[derive(Debug, Clone)]
 pub struct SourceConfig {
-    /// What it is.
-    pub kind: SourceKind,
+    /// What it is: the keys of its kind.
+    pub source: onggi_source::SourceConfig,
     /// The most that is read, in bytes per second.
     pub rate: Option<u64>,
     /// The longest that one unit may take.
@@ -130,10 +130,6 @@ pub struct SourceConfig {
     pub chunker: Option<Chunker>,
     /// zstd level, 0 is off; the repository's default if absent.
     pub compression: Option<u8>,
-    /// Runs before; the unit fails if it does.
-    pub before: Option<Vec<String>>,
-    /// Runs after, in every case.
-    pub after: Option<Vec<String>>,
     /// Further tags of the snapshots.
     pub tags: Vec<String>,
 }
@@ -147,58 +143,4 @@ pub enum Chunker {
     Fixed(u32),
     /// By content, with this mean.
     Content(u32),
-}
-
-/// What a source is.
-#[derive(Debug, Clone)]
-pub enum SourceKind {
-    /// Files of this machine.
-    Paths(PathsConfig),
-    /// Output of a command.
-    Command(CommandConfig),
-}
-
-impl SourceKind {
-    /// The word of the file.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Paths(_) => "paths",
-            Self::Command(_) => "command",
-        }
-    }
-}
-
-/// Files of this machine.
-#[derive(Debug, Clone, Default)]
-pub struct PathsConfig {
-    /// Absolute paths, each with whether it may be absent.
-    pub paths: Vec<(PathBuf, Presence)>,
-    /// Patterns.
-    pub exclude: Vec<String>,
-    /// `name` or `name:first line`.
-    pub exclude_if_present: Vec<String>,
-    /// Directories with a `CACHEDIR.TAG`.
-    pub excludes_caches: bool,
-    /// Mount points below are not entered.
-    pub is_one_file_system: bool,
-}
-
-/// Whether a path must be there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Presence {
-    /// Its absence is a problem.
-    Required,
-    /// Its absence is not mentioned.
-    Optional,
-}
-
-/// Output of a command.
-#[derive(Debug, Clone)]
-pub struct CommandConfig {
-    /// Program and arguments; at least one word.
-    pub command: Vec<String>,
-    /// Name of the file in the snapshot.
-    pub file: String,
-    /// No output at all is stored, not refused.
-    pub allows_empty: bool,
 }

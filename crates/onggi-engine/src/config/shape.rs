@@ -78,14 +78,12 @@ impl Checker<'_> {
                 .flatten()
                 .any(|word| is_of(&node.value, &word))
         });
-        match fitting {
-            Some(schema) => self.check(node, schema, path),
-            None => {
-                let expected: Vec<String> =
-                    resolved.iter().filter_map(|one| one.as_object().and_then(types)).flatten().collect();
-                self.wrong_type(node, &expected, path);
-            }
+        if let Some(schema) = fitting {
+            return self.check(node, schema, path);
         }
+        let expected = resolved.iter().filter_map(|one| one.as_object().and_then(types)).flatten();
+        let expected: Vec<String> = expected.collect();
+        self.wrong_type(node, &expected, path);
     }
 
     fn check_kinds(&mut self, node: &Node, alternatives: &[Json], kinds: &[&str], path: &str) {
@@ -93,21 +91,16 @@ impl Checker<'_> {
             return self.wrong_type(node, &["object".to_owned()], path);
         }
         let list = kinds.join(", ");
-        match node.get("kind").map(|kind| (kind, kind.text().unwrap_or_default())) {
-            None => self.faults.wrong(
-                &node.place,
-                join(path, "kind"),
-                "the key is missing",
-                Some(format!("add kind, one of: {list}")),
-            ),
-            Some((kind, text)) => match alternatives.iter().find(|one| kind_of(one) == Some(text)) {
-                Some(schema) => self.check(node, schema, path),
-                None => {
-                    let remedy = known_here(text, kinds);
-                    self.faults.wrong(&kind.place, join(path, "kind"), format!("unknown kind {text:?}"), Some(remedy));
-                }
-            },
+        let Some(kind) = node.get("kind") else {
+            let remedy = format!("add kind, one of: {list}");
+            return self.faults.wrong(&node.place, join(path, "kind"), "the key is missing", Some(remedy));
+        };
+        let text = kind.text().unwrap_or_default();
+        if let Some(schema) = alternatives.iter().find(|one| kind_of(one) == Some(text)) {
+            return self.check(node, schema, path);
         }
+        let remedy = known_here(text, kinds);
+        self.faults.wrong(&kind.place, join(path, "kind"), format!("unknown kind {text:?}"), Some(remedy));
     }
 
     fn check_map(&mut self, node: &Node, schema: &Map<String, Json>, path: &str) {

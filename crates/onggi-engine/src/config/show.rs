@@ -91,7 +91,7 @@ impl Config {
                     ("session-token", &place.session_token),
                 ],
                 StoragePlace::Sftp(place) => {
-                    vec![("key", &place.key), ("key-passphrase", &place.key_passphrase), ("password", &place.password)]
+                    vec![("key-passphrase", &place.key_passphrase), ("password", &place.password)]
                 }
             };
             let given = of_storage.into_iter().filter_map(|(key, reference)| Some((key, reference.as_ref()?)));

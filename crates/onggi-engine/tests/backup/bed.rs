@@ -25,7 +25,6 @@ use std::{
 pub struct Bed {
     pub repo: Repository,
     pub lock: Lock,
-    pub memory: Memory,
     /// Minutes between the snapshots of one test, whose clocks stand still.
     runs: AtomicI64,
 }
@@ -49,13 +48,12 @@ impl Default for Wish {
 impl Bed {
     pub async fn new() -> Self {
         let clock = TestClock::new(7);
-        let memory = Memory::new();
         let host = Host { hostname: "hub".into(), username: "operator".into(), pid: 7, uid: 0, gid: 0 };
         let env = Environment { clock: Arc::new(clock), host, compute: Compute::new(2) };
         let new = NewRepository { polynomial: Some("3da3358b4dc173".parse().unwrap()), kdf: KdfCost::testing() };
-        let repo = Repository::create(Arc::new(memory.clone()), &"secret".into(), new, env).await.unwrap();
+        let repo = Repository::create(Arc::new(Memory::new()), &"secret".into(), new, env).await.unwrap();
         let lock = repo.lock(LockKind::Shared, Duration::ZERO).await.unwrap();
-        Self { repo, lock, memory, runs: AtomicI64::new(0) }
+        Self { repo, lock, runs: AtomicI64::new(0) }
     }
 
     fn job<'a>(&'a self, history: &'a History, wish: &Wish) -> Job<'a> {
