@@ -1,8 +1,8 @@
 //! What backups and restores of a folder cost: `cargo bench --bench pipeline -- <folder> <repository> <target>`.
 //!
-//! Makes the repository (it must not be there), backs the folder up twice and restores it, and prints wall time,
-//! processor time and the highest resident memory of each step. Without arguments it does nothing, so that `cargo bench`
-//! can run all benches.
+//! The first call makes the repository and backs the folder up, the second restores the newest snapshot, further ones
+//! back the folder up again. Each step prints wall time, processor time and the highest resident memory. Without
+//! arguments it does nothing, so that `cargo bench` can run all benches.
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, missing_docs, reason = "a tool that measures real files")]
 
@@ -36,13 +36,24 @@ fn main() -> Result<()> {
         let (env, password) = (environment(), "x".into());
         let storage = Arc::new(Local::new(repository.clone()));
         let new = NewRepository { polynomial: Some("3da3358b4dc173".parse()?), kdf: KdfCost::STANDARD };
-        let repo = step("create", Repository::create(storage.clone(), &password, new, env.clone())).await?;
-        let first = step("first backup", back_up(&repo, folder, &[])).await?;
-        let reread = step("all read again", back_up(&repo, folder, &[])).await?;
-        let open = Repository::open(storage, &password, onggi_repo::OpenOptions::default(), env);
-        let second = step("unchanged, with opening", async { back_up(&open.await?, folder, &[first]).await }).await?;
-        println!("snapshots {first} {reread} {second}");
-        step("restore", restore(&repo, second, target)).await
+        if !repository.exists() {
+            let repo = step("create", Repository::create(storage.clone(), &password, new, env.clone())).await?;
+            step("first backup", back_up(&repo, folder, &[])).await?;
+            return Ok(());
+        }
+        let open = || Repository::open(storage.clone(), &password, onggi_repo::OpenOptions::default(), env.clone());
+        let parent = open().await?.snapshots().await?.found.last().ok_or("no snapshot")?.0;
+        if target.exists() {
+            step("all read again", async { back_up(&open().await?, folder, &[]).await }).await?;
+            step("unchanged", async { back_up(&open().await?, folder, &[parent]).await }).await?;
+            return Ok(());
+        }
+        step("restore", async {
+            let repo = open().await?;
+            repo.load_index().await?;
+            restore(&repo, parent, target).await
+        })
+        .await
     })
 }
 

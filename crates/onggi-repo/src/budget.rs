@@ -26,8 +26,8 @@ pub struct WriteBudget {
 }
 
 impl WriteBudget {
-    /// 96 + 128 + 32 MiB.
-    pub const STANDARD: Self = Self { windows: 96 * MIB, packs: 128 * MIB, trees: 32 * MIB };
+    /// 64 + 96 + 32 MiB: with code, index and what the allocator rounds up, a process stays below 256 MiB.
+    pub const STANDARD: Self = Self { windows: 64 * MIB, packs: 96 * MIB, trees: 32 * MIB };
 
     /// The sum.
     pub fn total(&self) -> u64 {
@@ -107,8 +107,9 @@ pub(crate) struct BufferPool(Arc<Free>);
 struct Free {
     /// By the logarithm of the capacity.
     classes: [Mutex<Vec<Vec<u8>>>; CLASSES],
+    /// Bytes of all buffers, those in use included.
     bytes: AtomicUsize,
-    /// Bytes of capacity that may lie idle.
+    /// No buffer is kept while there are more than these.
     bytes_max: usize,
 }
 
@@ -117,9 +118,9 @@ const SMALL: usize = 64 << 10;
 const CLASSES: usize = usize::BITS as usize;
 
 impl BufferPool {
-    /// A pool whose idle buffers hold at most that many bytes.
-    pub fn new(idle_max: u64) -> Self {
-        let bytes_max = usize::try_from(idle_max).unwrap_or(usize::MAX);
+    /// A pool that keeps buffers as long as all of them, in use or idle, have at most that many bytes.
+    pub fn new(bytes_max: u64) -> Self {
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
         let classes = std::array::from_fn(|_| Mutex::default());
         Self(Arc::new(Free { classes, bytes: AtomicUsize::new(0), bytes_max }))
     }
@@ -133,11 +134,20 @@ impl BufferPool {
     pub fn take(&self, len: usize) -> Buffer {
         let capacity = Self::cost(len);
         let found = if len < SMALL { None } else { self.0.class(capacity).pop() };
-        if found.is_some() {
-            self.0.bytes.fetch_sub(capacity, Ordering::Relaxed);
+        let bytes = found.unwrap_or_else(|| {
+            self.0.bytes.fetch_add(capacity, Ordering::Relaxed);
+            Vec::with_capacity(capacity)
+        });
+        Buffer { bytes, capacity, home: Arc::clone(&self.0) }
+    }
+
+    /// Gives idle buffers back to the system.
+    pub fn trim(&self) {
+        for class in &self.0.classes {
+            let idle = std::mem::take(&mut *class.lock().unwrap_or_else(PoisonError::into_inner));
+            let bytes: usize = idle.iter().map(Vec::capacity).sum();
+            self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
-        let bytes = found.unwrap_or_else(|| Vec::with_capacity(capacity));
-        Buffer { bytes, home: Arc::clone(&self.0) }
     }
 }
 
@@ -151,6 +161,8 @@ impl Free {
 #[derive(Debug)]
 pub(crate) struct Buffer {
     bytes: Vec<u8>,
+    /// What it was made with; it may have grown since.
+    capacity: usize,
     home: Arc<Free>,
 }
 
@@ -177,14 +189,13 @@ impl AsRef<[u8]> for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let mut bytes = std::mem::take(&mut self.bytes);
-        let capacity = bytes.capacity();
-        let is_pooled = capacity >= SMALL && capacity.is_power_of_two();
-        if !is_pooled || self.home.bytes.load(Ordering::Relaxed) + capacity > self.home.bytes_max {
-            return;
+        let has_room = self.home.bytes.load(Ordering::Relaxed) <= self.home.bytes_max;
+        if self.capacity >= SMALL && bytes.capacity() == self.capacity && has_room {
+            bytes.clear();
+            self.home.class(self.capacity).push(bytes);
+        } else {
+            self.home.bytes.fetch_sub(self.capacity, Ordering::Relaxed);
         }
-        bytes.clear();
-        self.home.bytes.fetch_add(capacity, Ordering::Relaxed);
-        self.home.class(capacity).push(bytes);
     }
 }
 
@@ -193,8 +204,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_standard_budget_is_256_mib() {
-        assert_eq!(WriteBudget::STANDARD.to_string(), "windows 96 + packs 128 + trees 32 = 256 MiB");
+    fn the_standard_budget_leaves_room_below_256_mib() {
+        assert_eq!(WriteBudget::STANDARD.to_string(), "windows 64 + packs 96 + trees 32 = 192 MiB");
     }
 
     #[tokio::test]
@@ -220,15 +231,18 @@ mod tests {
     }
 
     #[test]
-    fn buffers_come_back_up_to_the_idle_limit() {
+    fn buffers_come_back_up_to_a_limit() {
         const LEN: usize = 100_000;
-        let pool = BufferPool::new(300_000);
+        let cost = BufferPool::cost(LEN);
+        let pool = BufferPool::new(2 * cost as u64);
         let three = [pool.take(LEN), pool.take(LEN), pool.take(LEN)];
         let addresses = three.each_ref().map(|buffer| buffer.as_ptr());
         drop(three);
-        assert_eq!(pool.0.bytes.load(Ordering::Relaxed), 2 * BufferPool::cost(LEN));
+        assert_eq!(pool.0.bytes.load(Ordering::Relaxed), 2 * cost);
         let again = pool.take(LEN);
         assert!(addresses.contains(&again.as_ptr()));
         assert_eq!(pool.take(SMALL - 1).capacity(), SMALL - 1);
+        pool.trim();
+        assert_eq!(pool.0.bytes.load(Ordering::Relaxed), cost);
     }
 }

@@ -1,6 +1,7 @@
 //! The fixed pool of threads that crunches bytes: chunking, hashing, compression, sealing. Async code carries bytes to
 //! it and never crunches itself.
 
+use crate::budget::{BufferPool, WriteBudget};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::{fmt, sync::Arc};
 use tokio::sync::oneshot;
@@ -9,6 +10,7 @@ use tokio::sync::oneshot;
 #[derive(Clone)]
 pub struct Compute {
     pool: Arc<ThreadPool>,
+    buffers: BufferPool,
 }
 
 impl Compute {
@@ -23,7 +25,13 @@ impl Compute {
             .panic_handler(|_| tracing::error!("a computing job panicked; its run fails"))
             .build()
             .expect("the system starts threads");
-        Self { pool: Arc::new(pool) }
+        let standard = WriteBudget::STANDARD;
+        Self { pool: Arc::new(pool), buffers: BufferPool::new(standard.windows + standard.packs) }
+    }
+
+    /// Buffers for bytes on their way through these threads.
+    pub(crate) fn buffers(&self) -> &BufferPool {
+        &self.buffers
     }
 
     /// How many threads it has.

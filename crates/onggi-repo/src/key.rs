@@ -7,7 +7,7 @@ use crate::{
     environment::Environment,
     error::{Act, Problem, RepoError},
     format::{
-        KeyId, MasterKey, Time,
+        FormatError, KeyId, MasterKey, Reason, Time,
         key_file::{KdfCost, KeyError, KeyFile, NewKeyFile},
     },
     kernel::hash,
@@ -106,15 +106,16 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// `None`: this one does not help, go on.
-    async fn attempt(&mut self, id: KeyId, file: Result<KeyFile>) -> Result<Option<MasterKey>> {
-        let opened = match file {
+    async fn attempt(&mut self, id: KeyId, read: Result<ReadKey>) -> Result<Option<MasterKey>> {
+        let is_intact = read.as_ref().is_ok_and(|read| read.is_intact);
+        let opened = match read {
             Ok(_) if self.tried == TRIED_MAX => {
                 return Err(RepoError::Refused {
                     guard: "key-limit",
                     reason: format!("more than {TRIED_MAX} key files; name the one to use"),
                 });
             }
-            Ok(file) => {
+            Ok(ReadKey { file, .. }) => {
                 self.tried += 1;
                 let password = self.password.clone();
                 self.env.compute.run(move || file.open(&password)).await
@@ -127,8 +128,13 @@ impl Search<'_> {
         };
         match opened {
             Ok(master) => Ok(Some(master)),
-            Err(KeyError::WrongPassword) => {
+            Err(KeyError::WrongPassword) if is_intact => {
                 self.well_formed += 1;
+                Ok(None)
+            }
+            Err(KeyError::WrongPassword) => {
+                let error = RepoError::format(id.handle(), FormatError { what: "key file", reason: Reason::Hash });
+                self.problems.push(Problem::of("key-damaged", id.handle(), &error));
                 Ok(None)
             }
             Err(KeyError::Damaged(fault)) => {
@@ -146,9 +152,9 @@ impl Search<'_> {
         match first {
             Some(id) => RepoError::Damaged {
                 what: format!("every key ({})", id.handle()),
-                reason: crate::format::FormatError {
+                reason: FormatError {
                     what: "key file",
-                    reason: crate::format::Reason::Invalid(
+                    reason: Reason::Invalid(
                         self.problems.first().map_or_else(String::new, |problem| problem.text.clone()).into(),
                     ),
                 },
@@ -166,15 +172,22 @@ async fn list(storage: &dyn Storage) -> Result<Vec<KeyId>> {
     }
 }
 
-async fn read(storage: &dyn Storage, id: KeyId) -> Result<KeyFile> {
+/// A key file, and whether it is what its name promises. One that is not is tried nevertheless, as restic does, since it
+/// proves itself by opening; but that it does not open says nothing about the password.
+struct ReadKey {
+    file: KeyFile,
+    is_intact: bool,
+}
+
+async fn read(storage: &dyn Storage, id: KeyId) -> Result<ReadKey> {
     let handle = id.handle();
     let content = storage.read(handle.clone(), None).await.act(|| format!("read {handle}"))?;
     parse(id, &content)
 }
 
-/// A key file whose name is not its hash is used nevertheless, as restic does: it proves itself by opening.
-fn parse(id: KeyId, content: &[u8]) -> Result<KeyFile> {
-    KeyFile::parse(content).map_err(|fault| RepoError::format(id.handle(), fault))
+fn parse(id: KeyId, content: &[u8]) -> Result<ReadKey> {
+    let file = KeyFile::parse(content).map_err(|fault| RepoError::format(id.handle(), fault))?;
+    Ok(ReadKey { file, is_intact: hash::sha256(content) == id.0 })
 }
 
 /// Writes a key file and its control copy, and proves that it opens.
@@ -205,7 +218,7 @@ pub(crate) async fn write(
     let id = KeyId(hash::sha256(&content));
     control::write(storage, &Control::Key(id), content.clone()).await?;
     storage.create(id.handle(), content).await.act(|| format!("create {}", id.handle()))?;
-    let file = read(storage, id).await?;
+    let ReadKey { file, .. } = read(storage, id).await?;
     let secret = password.clone();
     match env.compute.run(move || file.open(&secret)).await {
         Ok(_) => Ok(id),
@@ -220,7 +233,7 @@ impl Repository {
         let mut keys = Keys::default();
         for id in list(&**self.storage()).await? {
             match read(&**self.storage(), id).await {
-                Ok(file) => keys.found.push(KeyInfo {
+                Ok(ReadKey { file, .. }) => keys.found.push(KeyInfo {
                     id,
                     created: file.created,
                     username: file.username,

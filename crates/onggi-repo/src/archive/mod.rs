@@ -35,7 +35,7 @@ pub use window::{READ_AHEAD, WINDOW_LENGTH, WINDOW_MAX, Window};
 
 use crate::{
     Repository, Result, WriteBudget,
-    budget::{BufferPool, ByteBudget},
+    budget::ByteBudget,
     error::RepoError,
     format::{BlobId, BlobKind, ChunkSizes, Chunker, Chunking, Compression, Node, NodeKind, PackId, SnapshotId},
     index::PackState,
@@ -251,6 +251,7 @@ impl Archive {
         #[cfg(not(sabotage = "SB04"))]
         upload::announce(shared).await?;
         shared.check()?;
+        shared.pool.trim();
         let root = shared.builder().root().expect("waited for it");
         Ok(Finished::new(self, root))
     }
@@ -266,7 +267,7 @@ fn share(
 ) -> Result<Shared> {
     let chunking = repo.config().chunking().map_err(|fault| RepoError::format("config", fault))?;
     let sizes = if let Chunking::Rabin(sizes) = chunking { sizes } else { ChunkSizes::DEFAULT };
-    let pool = BufferPool::new(options.budget.windows / 2);
+    let pool = repo.env().compute.buffers().clone();
     let index = repo.index();
     let spill = options
         .spill

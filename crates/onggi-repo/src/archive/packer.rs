@@ -21,6 +21,8 @@ const OPEN: usize = 4;
 const TARGET_MAX: usize = 16 << 20;
 /// Tree packs are read one by one by every command that looks at files.
 const TREE_SHARE: usize = 4;
+/// Buffers of packs begin at 1/16 of the target and grow so, since most open packs are far from full.
+const GROWTH: usize = 4;
 /// What a header takes for itself.
 const HEADER: usize = 64;
 /// What it takes for one blob.
@@ -45,7 +47,7 @@ struct OpenPack {
 impl Packer {
     pub fn new(budget: u64) -> Self {
         let budget = usize::try_from(budget).unwrap_or(usize::MAX);
-        let target = (budget / 8).min(TARGET_MAX);
+        let target = (budget / 6).clamp(1 << 16, TARGET_MAX);
         Self {
             open: std::array::from_fn(|_| std::array::from_fn(|_| Mutex::default())),
             held: AtomicUsize::new(0),
@@ -87,12 +89,14 @@ pub(super) fn add(
     match &mut *open {
         Some(pack) => {
             pack.entries.push(entry(pack.buffer.len() as u32));
+            pack.reserve(shared, sealed.len(), target);
             pack.buffer.extend_from_slice(sealed);
             pack.permit.merge(permit);
             pack.held += sealed.len();
         }
         None => {
-            let mut buffer = shared.pool.take(target.max(sealed.len() + HEADER + HEADER_ENTRY));
+            let least = target / GROWTH.pow(2);
+            let mut buffer = shared.pool.take(least.max(sealed.len() + HEADER + HEADER_ENTRY));
             buffer.extend_from_slice(sealed);
             *open = Some(OpenPack { buffer, entries: vec![entry(0)], permit, held: sealed.len() });
         }
@@ -138,6 +142,16 @@ fn lock(slot: &Mutex<Option<OpenPack>>) -> MutexGuard<'_, Option<OpenPack>> {
 impl OpenPack {
     fn room(&self, target: usize) -> usize {
         target.saturating_sub(self.buffer.len() + HEADER + self.entries.len() * HEADER_ENTRY)
+    }
+
+    /// Moves to a larger buffer if the blob and the header do not fit.
+    fn reserve(&mut self, shared: &Shared, length: usize, target: usize) {
+        let needed = self.buffer.len() + length + HEADER + (self.entries.len() + 1) * HEADER_ENTRY;
+        if needed > self.buffer.capacity() {
+            let mut larger = shared.pool.take(needed.max((self.buffer.capacity() * GROWTH).min(target)));
+            larger.extend_from_slice(&self.buffer);
+            self.buffer = larger;
+        }
     }
 
     /// Adds the header, names the pack and sends it to the storage.

@@ -157,6 +157,13 @@ impl Shared {
     }
 }
 
+impl Drop for Shared {
+    /// Between runs a daemon holds little.
+    fn drop(&mut self) {
+        self.pool.trim();
+    }
+}
+
 /// One piece of work that is not done; dropping it says it is. A piece that panicked fails the archive.
 pub(super) struct Work {
     shared: Arc<Shared>,

@@ -11,7 +11,6 @@ use crate::{
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use std::{
-    cell::RefCell,
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
@@ -57,7 +56,7 @@ pub struct FetchOptions {
 
 impl Default for FetchOptions {
     fn default() -> Self {
-        Self { connections: 0, memory: 64 << 20 }
+        Self { connections: 0, memory: 48 << 20 }
     }
 }
 
@@ -215,22 +214,18 @@ async fn read_part(shared: &Arc<Shared>, budget: &ByteBudget, part: Part) {
     }
 }
 
-thread_local! {
-    /// Opened and unfolded bytes of one blob, used again for the next.
-    static BUFFERS: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
-}
-
 fn spawn(shared: &Arc<Shared>, wanted: Wanted, sealed: Bytes, permit: Arc<Permit>) {
     shared.running.fetch_add(1, Ordering::AcqRel);
     let owner = Running(Arc::clone(shared));
     shared.repo.env().compute.spawn(move || {
         let shared = &owner.0;
-        BUFFERS.with_borrow_mut(|(scratch, plaintext)| {
-            match decode(shared.repo.master(), &wanted, &sealed, scratch, plaintext) {
-                Ok(()) => shared.hand_out(&wanted.places, plaintext),
-                Err(error) => shared.retries().push((wanted, error)),
-            }
-        });
+        let buffers = shared.repo.env().compute.buffers();
+        let mut scratch = buffers.take(wanted.location.length as usize);
+        let mut plaintext = buffers.take(wanted.location.plaintext_length() as usize);
+        match decode(shared.repo.master(), &wanted, &sealed, &mut scratch, &mut plaintext) {
+            Ok(()) => shared.hand_out(&wanted.places, &plaintext),
+            Err(error) => shared.retries().push((wanted, error)),
+        }
         drop((sealed, permit));
     });
 }
