@@ -98,6 +98,11 @@ impl RequestError {
         self.code() == Some(StatusCode::NoSuchFile)
     }
 
+    /// The file or folder has no more.
+    pub(super) fn is_end(&self) -> bool {
+        self.code() == Some(StatusCode::Eof)
+    }
+
     /// The general "no" of the protocol's version 3, which stands for "exists", "no space" and all else.
     pub(super) fn is_failure(&self) -> bool {
         self.code() == Some(StatusCode::Failure)

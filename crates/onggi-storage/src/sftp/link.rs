@@ -3,23 +3,25 @@
 
 use super::{
     error::RequestError,
-    login::{self, Doorkeeper},
+    login::{self, Session},
     options::SftpOptions,
 };
 use crate::{Result, StorageError};
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use russh::{
-    Channel, ChannelMsg,
-    client::{Handle, Msg},
+use futures::{
+    FutureExt, StreamExt, TryStreamExt,
+    future::{Either, select},
+    stream,
 };
+use russh::{Channel, ChannelMsg, client::Msg};
 use russh_sftp::{
     client::{Config, RawSftpSession, error::Error as SftpError},
-    protocol::{FileAttributes, OpenFlags, StatusCode},
+    protocol::{FileAttributes, OpenFlags},
 };
 use std::{
     collections::HashMap,
     ops::Range,
+    pin::pin,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -46,7 +48,7 @@ pub(super) type Outcome<T> = std::result::Result<T, RequestError>;
 /// A session and what its server can do.
 pub(super) struct Link {
     session: RawSftpSession,
-    ssh: Handle<Doorkeeper>,
+    connection: Session,
     extensions: HashMap<String, String>,
     read_bytes: u64,
     write_bytes: u64,
@@ -56,13 +58,13 @@ pub(super) struct Link {
 impl Link {
     /// Connects, logs in, and asks the server what it can do.
     pub(super) async fn open(options: &SftpOptions) -> Result<Self> {
-        let ssh = login::login(options).await?;
-        login::within(options.clock.as_ref(), login::LOGIN, Self::start(ssh)).await
+        let connection = login::login(options).await?;
+        login::within(options.clock.as_ref(), login::LOGIN, Self::start(connection)).await
     }
 
-    async fn start(ssh: Handle<Doorkeeper>) -> Result<Self> {
+    async fn start(connection: Session) -> Result<Self> {
         let denied = |error: russh::Error| StorageError::Denied(Box::new(error));
-        let mut channel = ssh.channel_open_session().await.map_err(denied)?;
+        let mut channel = connection.ssh.channel_open_session().await.map_err(denied)?;
         channel.request_subsystem(true, "sftp").await.map_err(denied)?;
         expect_subsystem(&mut channel).await?;
         let config = Config {
@@ -84,7 +86,7 @@ impl Link {
             read_bytes: piece(limits.as_ref().map(|limits| limits.max_read_len)),
             write_bytes: piece(limits.as_ref().map(|limits| limits.max_write_len)),
             session,
-            ssh,
+            connection,
             extensions,
             is_lost: AtomicBool::new(false),
         })
@@ -92,7 +94,7 @@ impl Link {
 
     /// Whether a new one is needed.
     pub(super) fn is_lost(&self) -> bool {
-        self.is_lost.load(Ordering::Relaxed) || self.ssh.is_closed()
+        self.is_lost.load(Ordering::Relaxed) || self.connection.end.has_changed().is_err()
     }
 
     /// Whether a confirmed sync is one.
@@ -100,9 +102,25 @@ impl Link {
         self.extensions.contains_key(FSYNC)
     }
 
-    /// Whether renaming refuses an existing target in one step: the servers that announce links rename by them.
-    pub(super) fn renames_exclusively(&self) -> bool {
+    /// Whether the server can give a file a second name.
+    pub(super) fn can_link(&self) -> bool {
         self.extensions.contains_key(HARDLINK)
+    }
+
+    /// Waits for an answer, but not longer than the connection lives: a request that comes between the end of its
+    /// reading half and of its writing half would be kept until its time is up.
+    async fn ask<T>(
+        &self,
+        act: &'static str,
+        path: &str,
+        request: impl Future<Output = Result<T, SftpError>>,
+    ) -> Outcome<T> {
+        let mut end = self.connection.end.clone();
+        let result = match select(pin!(request), pin!(end.changed())).await {
+            Either::Left((result, _)) => result,
+            Either::Right(_) => Err(SftpError::IO("the connection has ended".into())),
+        };
+        self.checked(act, path, result)
     }
 
     fn checked<T>(&self, act: &'static str, path: &str, result: Result<T, SftpError>) -> Outcome<T> {
@@ -118,31 +136,31 @@ impl Link {
     /// Opens a file; it is closed when the value goes.
     pub(super) async fn open_file<'a>(&'a self, path: &'a str, flags: OpenFlags) -> Outcome<OpenFile<'a>> {
         let attributes = FileAttributes { permissions: Some(0o600), ..FileAttributes::empty() };
-        let opened = self.session.open(path, flags, attributes).await;
-        let handle = self.checked("open", path, opened)?.handle;
+        let handle = self.ask("open", path, self.session.open(path, flags, attributes)).await?.handle;
         Ok(OpenFile { link: self, path, handle: Some(handle) })
     }
 
     pub(super) async fn stat(&self, path: &str) -> Outcome<FileAttributes> {
-        let result = self.session.stat(path).await;
-        self.checked("stat", path, result).map(|found| found.attrs)
+        self.ask("stat", path, self.session.stat(path)).await.map(|found| found.attrs)
     }
 
     pub(super) async fn remove(&self, path: &str) -> Outcome<()> {
-        let result = self.session.remove(path).await;
-        self.checked("remove", path, result).map(drop)
+        self.ask("remove", path, self.session.remove(path)).await.map(drop)
     }
 
     pub(super) async fn make_folder(&self, path: &str) -> Outcome<()> {
         let attributes = FileAttributes { permissions: Some(0o700), ..FileAttributes::empty() };
-        let result = self.session.mkdir(path, attributes).await;
-        self.checked("create folder", path, result).map(drop)
+        self.ask("create folder", path, self.session.mkdir(path, attributes)).await.map(drop)
     }
 
-    /// Gives a file another name; an existing one is a `Failure`.
+    /// Gives a file a second name; an existing one is never replaced.
+    pub(super) async fn link(&self, from: &str, to: &str) -> Outcome<()> {
+        self.ask("link to", to, self.session.hardlink(from, to)).await.map(drop)
+    }
+
+    /// Gives a file another name. An existing one should be a `Failure`, yet some servers replace it.
     pub(super) async fn rename(&self, from: &str, to: &str) -> Outcome<()> {
-        let result = self.session.rename(from, to).await;
-        self.checked("rename to", to, result).map(drop)
+        self.ask("rename to", to, self.session.rename(from, to)).await.map(drop)
     }
 
     /// Makes the names in a folder durable. `Ok(false)`: this server cannot.
@@ -161,7 +179,7 @@ impl Link {
     /// The bytes and files that still fit, where the server tells.
     pub(super) async fn room(&self, path: &str) -> Option<Room> {
         self.extensions.get(STATVFS)?;
-        let found = self.session.statvfs(path).await.ok()?;
+        let found = self.ask("stat", path, self.session.statvfs(path)).await.ok()?;
         let bytes = found.blocks_avail.saturating_mul(found.fragment_size);
         // File systems without a fixed number of files tell 0 of 0.
         Some(Room { bytes, has_files: found.inodes == 0 || found.inodes_avail > 0 })
@@ -169,15 +187,14 @@ impl Link {
 
     /// The names in a folder with what is told about each, each name once.
     pub(super) async fn names(&self, path: &str) -> Outcome<HashMap<String, FileAttributes>> {
-        let opened = self.session.opendir(path).await;
-        let handle = self.checked("list", path, opened)?.handle;
+        let handle = self.ask("list", path, self.session.opendir(path)).await?.handle;
         let folder = OpenFile { link: self, path, handle: Some(handle.clone()) };
         let mut names = HashMap::new();
         loop {
-            match self.session.readdir(handle.clone()).await {
+            match self.ask("list", path, self.session.readdir(handle.clone())).await {
                 Ok(part) => names.extend(part.files.into_iter().map(|file| (file.filename, file.attrs))),
-                Err(SftpError::Status(status)) if status.status_code == StatusCode::Eof => break,
-                Err(error) => return self.checked("list", path, Err(error)),
+                Err(error) if error.is_end() => break,
+                Err(error) => return Err(error),
             }
             if names.len() > NAMES_MAX {
                 return self.checked("list", path, Err(SftpError::Limited("too many names".into())));
@@ -221,8 +238,7 @@ impl OpenFile<'_> {
     }
 
     pub(super) async fn size(&self) -> Outcome<u64> {
-        let result = self.link.session.fstat(self.handle()).await;
-        let found = self.link.checked("stat", self.path, result)?;
+        let found = self.link.ask("stat", self.path, self.link.session.fstat(self.handle())).await?;
         let untold = SftpError::UnexpectedBehavior("the server tells no size".into());
         self.link.checked("stat", self.path, found.attrs.size.ok_or(untold))
     }
@@ -250,15 +266,16 @@ impl OpenFile<'_> {
         let mut piece = Vec::new();
         while piece.len() < wanted {
             let (start, left) = (range.start + piece.len() as u64, wanted - piece.len());
-            match self.link.session.read(self.handle(), start, left as u32).await {
+            let read = self.link.session.read(self.handle(), start, left as u32);
+            match self.link.ask("read", self.path, read).await {
                 Ok(data) if data.data.is_empty() || data.data.len() > left => {
                     let error = SftpError::UnexpectedBehavior(format!("{} bytes for {left}", data.data.len()));
                     return self.link.checked("read", self.path, Err(error));
                 }
                 Ok(data) if piece.is_empty() => piece = data.data,
                 Ok(data) => piece.extend_from_slice(&data.data),
-                Err(SftpError::Status(status)) if status.status_code == StatusCode::Eof => return Ok((piece, false)),
-                Err(error) => return self.link.checked("read", self.path, Err(error)),
+                Err(error) if error.is_end() => return Ok((piece, false)),
+                Err(error) => return Err(error),
             }
         }
         Ok((piece, true))
@@ -269,22 +286,22 @@ impl OpenFile<'_> {
         let step = self.link.write_bytes as usize;
         let pieces = (0..content.len()).step_by(step).map(|start| async move {
             let piece = content[start..content.len().min(start + step)].to_vec();
-            let result = self.link.session.write(self.handle(), start as u64, piece).await;
-            self.link.checked("write", self.path, result).map(drop)
+            self.link
+                .ask("write", self.path, self.link.session.write(self.handle(), start as u64, piece))
+                .await
+                .map(drop)
         });
         stream::iter(pieces).buffer_unordered(PIECES_IN_FLIGHT).try_collect().await
     }
 
     pub(super) async fn sync(&self) -> Outcome<()> {
-        let result = self.link.session.fsync(self.handle()).await;
-        self.link.checked("sync", self.path, result).map(drop)
+        self.link.ask("sync", self.path, self.link.session.fsync(self.handle())).await.map(drop)
     }
 
     /// Closes and waits for the answer: some servers tell only now that bytes are lost.
     pub(super) async fn close(mut self) -> Outcome<()> {
         let Some(handle) = self.handle.take() else { return Ok(()) };
-        let result = self.link.session.close(handle).await;
-        self.link.checked("close", self.path, result).map(drop)
+        self.link.ask("close", self.path, self.link.session.close(handle)).await.map(drop)
     }
 }
 

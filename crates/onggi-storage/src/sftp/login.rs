@@ -23,7 +23,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::net::{TcpStream, UnixStream};
+use tokio::{
+    net::{TcpStream, UnixStream},
+    sync::watch,
+};
 
 /// The longest time from the first packet to a session.
 pub(super) const LOGIN: Duration = Duration::from_mins(1);
@@ -36,11 +39,18 @@ const AGENT_KEYS_MAX: usize = 4;
 /// Questions of a login dialog that are answered.
 const DIALOG_ROUNDS_MAX: usize = 4;
 
+/// A connection that is logged in.
+pub(super) struct Session {
+    pub(super) ssh: Handle<Doorkeeper>,
+    /// Fails as soon as the connection has ended.
+    pub(super) end: watch::Receiver<()>,
+}
+
 /// Connects and logs in.
-pub(super) async fn login(options: &SftpOptions) -> Result<Handle<Doorkeeper>> {
+pub(super) async fn login(options: &SftpOptions) -> Result<Session> {
     within(options.clock.as_ref(), LOGIN, async {
         let mut session = connect(options).await?;
-        authenticate(&mut session, options).await?;
+        authenticate(&mut session.ssh, options).await?;
         Ok(session)
     })
     .await
@@ -58,7 +68,7 @@ fn unreachable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> St
     StorageError::Unreachable(cause.into())
 }
 
-async fn connect(options: &SftpOptions) -> Result<Handle<Doorkeeper>> {
+async fn connect(options: &SftpOptions) -> Result<Session> {
     let trusted = Trusted::load(options).await?;
     let stream = TcpStream::connect((options.host.as_str(), options.port)).await.map_err(unreachable)?;
     // Small packets of a pipeline must not wait for each other.
@@ -72,8 +82,10 @@ async fn connect(options: &SftpOptions) -> Result<Handle<Doorkeeper>> {
         ..client::Config::default()
     };
     let refusal = Arc::new(Mutex::new(None));
-    let doorkeeper = Doorkeeper { trusted, refusal: refusal.clone() };
-    client::connect_stream(Arc::new(config), stream, doorkeeper).await.map_err(|error| {
+    let (alive, end) = watch::channel(());
+    let doorkeeper = Doorkeeper { trusted, refusal: refusal.clone(), _alive: alive };
+    let connected = client::connect_stream(Arc::new(config), stream, doorkeeper).await;
+    connected.map(|ssh| Session { ssh, end }).map_err(|error| {
         let refusal = refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (refusal, error) {
             (Some(refusal), _) => StorageError::Identity(Box::new(refusal)),
@@ -163,6 +175,8 @@ impl Trusted {
 pub(super) struct Doorkeeper {
     trusted: Trusted,
     refusal: Arc<Mutex<Option<HostError>>>,
+    /// Dropped with this, which the task of the connection owns.
+    _alive: watch::Sender<()>,
 }
 
 impl client::Handler for Doorkeeper {

@@ -50,7 +50,8 @@ pub struct Sftp {
     link: Mutex<Option<Arc<Link>>>,
     calls: Semaphore,
     can_sync: AtomicBool,
-    renames_exclusively: AtomicBool,
+    /// Names are given by links.
+    links: AtomicBool,
 }
 
 impl Sftp {
@@ -67,7 +68,7 @@ impl Sftp {
             link: Mutex::new(None),
             calls: Semaphore::new(CALLS_MAX),
             can_sync: AtomicBool::new(false),
-            renames_exclusively: AtomicBool::new(false),
+            links: AtomicBool::new(false),
         };
         storage.link().await?;
         Ok(storage)
@@ -82,7 +83,7 @@ impl Sftp {
         *current = None;
         let link = Arc::new(Link::open(&self.options).await?);
         self.can_sync.store(link.can_sync(), Ordering::Relaxed);
-        self.renames_exclusively.store(link.renames_exclusively(), Ordering::Relaxed);
+        self.links.store(link.can_link(), Ordering::Relaxed);
         *current = Some(link.clone());
         Ok(link)
     }
@@ -191,7 +192,7 @@ impl Storage for Sftp {
         Properties {
             location: self.location.clone(),
             strong_listing: true,
-            exclusive_create: self.renames_exclusively.load(Ordering::Relaxed),
+            exclusive_create: self.links.load(Ordering::Relaxed),
             durable: self.can_sync.load(Ordering::Relaxed),
             connections: CONNECTIONS,
             is_local: false,

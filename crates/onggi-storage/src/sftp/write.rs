@@ -1,7 +1,8 @@
 //! Writing durably over SFTP: temporary file, bytes, sync, name, sync of the folder.
 //!
-//! The name is given by the protocol's plain rename, which refuses an existing target, and not by the one of POSIX,
-//! which replaces: of two writers one must lose.
+//! The name is given by a link, which never replaces: of two writers one must lose. The rename of POSIX replaces by
+//! definition, and the protocol's own one does so on some servers (rclone's), so that without links the name is looked
+//! for first and [`Properties::exclusive_create`](crate::Properties::exclusive_create) promises nothing.
 
 use super::{
     Sftp,
@@ -53,14 +54,24 @@ impl Sftp {
 
     /// `Ok(false)`: the name is taken.
     async fn name(&self, link: &Link, temporary: &str, path: &str) -> Outcome<bool> {
+        if link.can_link() {
+            match link.link(temporary, path).await {
+                Ok(()) => {
+                    self.discard(link, temporary).await;
+                    return Ok(true);
+                }
+                Err(error) if error.is_lost() => return Err(error),
+                // The name is taken, or the file system has no links.
+                Err(_) => {}
+            }
+        }
+        if is_taken(link, path).await? {
+            return Ok(false);
+        }
+        self.links.store(false, Ordering::Relaxed);
         match link.rename(temporary, path).await {
-            Ok(()) => Ok(true),
-            Err(error) if !error.is_failure() => Err(error),
-            Err(error) => match link.stat(path).await {
-                Ok(_) => Ok(false),
-                Err(missing) if missing.is_not_found() => Err(error),
-                Err(other) => Err(other),
-            },
+            Err(error) if error.is_failure() && is_taken(link, path).await? => Ok(false),
+            renamed => renamed.map(|()| true),
         }
     }
 
@@ -189,6 +200,14 @@ impl Sftp {
             }
         }
         Ok(removed)
+    }
+}
+
+async fn is_taken(link: &Link, path: &str) -> Outcome<bool> {
+    match link.stat(path).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

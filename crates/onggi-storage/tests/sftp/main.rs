@@ -5,6 +5,7 @@
 mod faults;
 mod identity;
 mod login;
+mod second;
 mod server;
 
 use bytes::Bytes;
