@@ -89,9 +89,9 @@ pub struct Globals {
     /// Wait so long for a lock that another holds [default: do not wait].
     #[arg(long, global = true, value_name = "DURATION", visible_alias = "retry-lock")]
     pub lock_wait: Option<Span>,
-    /// How hard to compress.
-    #[arg(long, global = true, value_name = "MODE", default_value = "auto")]
-    pub compression: Compression,
+    /// How hard to compress [default: as the configuration says, else auto].
+    #[arg(long, global = true, value_name = "MODE")]
+    pub compression: Option<Compression>,
 }
 
 /// How hard to compress.

@@ -6,14 +6,15 @@ use std::error::Error;
 use std::fmt::Display;
 use std::io;
 
-use onggi_repo::RepoError;
+use onggi_repo::{BadQuery, RepoError};
 use onggi_storage::StorageError;
 use serde_json::json;
 
 use crate::escape::escape_prose;
 use crate::output::{Color, Output};
-use crate::query::NotOne;
+use onggi_engine::config::{Fault, Reach};
 use onggi_engine::exit::Exit;
+use onggi_engine::open::OpenError;
 
 /// Why a command failed.
 #[derive(Debug, Clone)]
@@ -49,9 +50,25 @@ impl Failure {
         failure
     }
 
+    /// A repository of the configuration cannot be reached.
+    pub fn opening(act: impl Into<String>, error: &OpenError) -> Self {
+        Self::new(error.exit(), act).chain(error)
+    }
+
+    /// The configuration is wrong: every fault, with its place.
+    pub fn configuration(path: &std::path::Path, faults: &[Fault]) -> Self {
+        let failure = Self::usage(format!("read the configuration {}", path.display()));
+        faults.iter().filter(|fault| fault.reach == Reach::File).fold(failure, |failure, fault| failure.because(fault))
+    }
+
+    /// A text stands for no snapshot.
+    pub fn no_snapshot(error: &BadQuery) -> Self {
+        Self::usage("choose the snapshot").because(error)
+    }
+
     /// No one snapshot is meant.
-    pub fn not_one(error: &NotOne) -> Self {
-        let exit = if matches!(error, NotOne::Meaning(_)) { Exit::Usage } else { Exit::Failed };
+    pub fn not_one(error: &RepoError) -> Self {
+        let exit = if matches!(error, RepoError::Missing(_)) { Exit::Failed } else { Exit::from(error) };
         Self::new(exit, "choose the snapshot").because(error).hint("`onggi snapshots` lists what is there")
     }
 

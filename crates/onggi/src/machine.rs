@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use onggi_engine::open::Habits;
 use onggi_repo::{Compute, Environment, Host};
 use onggi_storage::Clock;
 use onggi_storage::clock::SystemClock;
@@ -47,6 +48,11 @@ impl Machine {
         names.iter().find_map(|name| self.variables.get(*name)).map(String::as_str)
     }
 
+    /// For storages of the configuration.
+    pub fn habits(&self) -> Habits {
+        Habits { variables: self.variables.clone(), home: self.home.clone(), user: self.host.username.clone() }
+    }
+
     /// For repositories.
     pub fn environment(&self) -> Environment {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -76,9 +82,10 @@ impl Machine {
         &self.home
     }
 
-    /// The configuration, if none is named.
-    pub fn config_file(&self) -> PathBuf {
-        self.config_folder().join("onggi.yaml")
+    /// The configuration of those who name none: the machine's, or else the user's.
+    pub fn config_file(&self) -> Option<PathBuf> {
+        let own = self.config_folder().join("onggi.yaml");
+        [PathBuf::from("/etc/onggi/onggi.yaml"), own].into_iter().find(|path| path.exists())
     }
 
     /// The repository of those who name none.

@@ -1,13 +1,16 @@
-//! What a backup takes: sources out of the command line, and what the engine must know of their units.
+//! What a backup takes: sources out of the command line and the configuration, and what the engine must know of their
+//! units.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use onggi_engine::backup::{Parents, UnitPlan};
+use onggi_engine::config::Config;
 use onggi_engine::exit::Exit;
+use onggi_engine::sources::SourceFault;
 use onggi_repo::format::Compression;
 use onggi_source::carrier::SystemLauncher;
 use onggi_source::command::{CommandConfig, Stdin};
@@ -17,8 +20,8 @@ use onggi_source::{Context, Source, SourceConfig, SourceError, Surroundings, Tre
 use sha2::{Digest as _, Sha256};
 
 use crate::cli;
-use crate::command::backup::{Args, Selection};
-use crate::escape::escape;
+use crate::command::backup::Args;
+use crate::escape::{escape, escape_text};
 use crate::failure::Failure;
 use crate::session::{Opened, Session};
 
@@ -28,14 +31,21 @@ const NAME_MAX: usize = 200;
 /// A source to be backed up.
 pub struct Planned {
     source: Box<dyn Source>,
-    name: String,
-    kind: &'static str,
-    /// The snapshot's paths, as far as they are known before.
-    paths: Vec<String>,
-    excludes: Vec<String>,
+    /// What the engine must know of its units.
+    plan: UnitPlan,
+    /// Only this unit, by id or name.
+    unit: Option<String>,
 }
 
-/// One unit of it, ready for the engine.
+/// All that is to be backed up.
+pub struct Selected {
+    /// The sources that can run.
+    pub planned: Vec<Planned>,
+    /// Why others cannot.
+    pub faults: Vec<SourceFault>,
+}
+
+/// One unit, ready for the engine.
 pub struct Member<'a> {
     /// Its source.
     pub source: &'a dyn Source,
@@ -46,21 +56,56 @@ pub struct Member<'a> {
 }
 
 /// Reads the command line; nothing is opened or started.
-pub fn plan(args: &Args, session: &Session) -> Result<Vec<Planned>, Failure> {
+pub async fn select(args: &Args, session: &Session) -> Result<Selected, Failure> {
+    let builder = Builder { args, session, repository: session.repository_folder().await? };
     if args.stdin.stdin || args.stdin.stdin_from_command {
-        return Ok(vec![stream(args, session)?]);
+        return Ok(Selected { planned: vec![builder.stream()?], faults: Vec::new() });
     }
-    let mut paths: Vec<PathBuf> = args.what.iter().map(PathBuf::from).collect();
-    for file in &args.selection.files_from {
-        paths.extend(listed(file, b'\n', session)?);
+    let mut paths = Vec::new();
+    for (files, separator) in [(&args.selection.files_from, b'\n'), (&args.selection.files_from_raw, b'\0')] {
+        for file in files {
+            paths.extend(listed(file, separator, session)?);
+        }
     }
-    for file in &args.selection.files_from_raw {
-        paths.extend(listed(file, b'\0', session)?);
+    let config = if may_name_source(&args.what) { session.config().await? } else { None };
+    let mut selected = Selected { planned: Vec::new(), faults: Vec::new() };
+    let all: Vec<OsString> = match &config {
+        Some(config) if args.what.is_empty() && paths.is_empty() => names(config).map(OsString::from).collect(),
+        _ => args.what.clone(),
+    };
+    for word in &all {
+        match config.as_deref().and_then(|config| source_named(config, word)) {
+            Some((name, unit)) => match builder.configured(config.as_deref(), name, unit) {
+                Ok(planned) => selected.planned.push(planned),
+                Err(fault) => selected.faults.push(fault),
+            },
+            None => paths.push(PathBuf::from(word)),
+        }
     }
-    if paths.is_empty() {
+    if !paths.is_empty() {
+        selected.planned.push(builder.of_paths(paths)?);
+    }
+    if selected.planned.is_empty() && selected.faults.is_empty() {
         return Err(Failure::usage("back up").because("no path is named").hint("onggi backup ~/Documents"));
     }
-    Ok(vec![of_paths(paths, &args.selection, session)?])
+    Ok(selected)
+}
+
+/// Whether a word may be the name of a source: then a configuration must be right before anything begins.
+fn may_name_source(words: &[OsString]) -> bool {
+    let is_path = |word: &OsString| [&b"/"[..], b"./", b"../"].iter().any(|start| word.as_bytes().starts_with(start));
+    words.is_empty() || !words.iter().all(is_path)
+}
+
+fn names(config: &Config) -> impl Iterator<Item = &String> {
+    config.sources.keys().chain(config.without_adapter.keys())
+}
+
+/// SOURCE or SOURCE/UNIT, if the configuration has that source.
+fn source_named<'a>(config: &'a Config, word: &OsStr) -> Option<(&'a str, Option<String>)> {
+    let text = word.to_str()?;
+    let (name, unit) = text.split_once('/').map_or((text, None), |(name, unit)| (name, Some(unit.to_owned())));
+    Some((names(config).find(|own| *own == name)?, unit))
 }
 
 /// Paths from a file, or from stdin if it is `-`.
@@ -72,45 +117,155 @@ fn listed(file: &Path, separator: u8, session: &Session) -> Result<Vec<PathBuf>,
     } else {
         bytes = std::fs::read(session.machine.absolute(file)).map_err(|error| failed(&error))?;
     }
-    let lines = bytes.split(|byte| *byte == separator).map(|line| if separator == b'\n' { line.trim_ascii() } else { line });
-    let named = lines.filter(|line| !line.is_empty() && (separator == 0 || !line.starts_with(b"#")));
+    let is_text = separator == b'\n';
+    let lines = bytes.split(|byte| *byte == separator).map(|line| if is_text { line.trim_ascii() } else { line });
+    let named = lines.filter(|line| !line.is_empty() && !(is_text && line.starts_with(b"#")));
     Ok(named.map(|line| PathBuf::from(OsString::from_vec(line.to_vec()))).collect())
 }
 
-fn of_paths(paths: Vec<PathBuf>, selection: &Selection, session: &Session) -> Result<Planned, Failure> {
-    let shown: Vec<String> = paths.iter().map(|path| clean(&session.machine.absolute(path))).collect();
-    tell_of_repository_inside(&paths, session);
-    let config = PathsConfig {
-        paths: paths.into_iter().map(RootPath::from).collect(),
-        exclude: selection.exclude.clone(),
-        iexclude: selection.iexclude.clone(),
-        exclude_files: selection.exclude_file.clone(),
-        iexclude_files: selection.iexclude_file.clone(),
-        exclude_if_present: selection.exclude_if_present.clone(),
-        exclude_caches: selection.exclude_caches,
-        exclude_larger_than: selection.exclude_larger_than.map(|size| ByteCount(size.0)),
-        one_file_system: selection.one_file_system,
-        atime: selection.with_atime,
-        ..PathsConfig::new([])
-    };
-    let excludes = selection.exclude.iter().chain(&selection.iexclude).cloned().collect();
-    let mut paths = shown;
-    paths.sort();
-    paths.dedup();
-    let name = name_of(&paths);
-    let source = build(&SourceConfig::Paths(config), &name, session)?;
-    Ok(Planned { source, name, kind: "paths", paths, excludes })
+/// Makes sources.
+struct Builder<'a> {
+    args: &'a Args,
+    session: &'a Session,
+    repository: Option<PathBuf>,
 }
 
-/// An absolute path as text, without `.` and doubled or final slashes.
+impl Builder<'_> {
+    fn configured(&self, config: Option<&Config>, name: &str, unit: Option<String>) -> Result<Planned, SourceFault> {
+        let unknown = || SourceFault::Unknown(name.to_owned(), String::new());
+        let configured = config.ok_or_else(unknown)?.source(name, surroundings_at(self.session, name, self.repository.as_deref()))?;
+        let mut plan = configured.plan();
+        plan.tags.extend(self.tags());
+        Ok(Planned { source: configured.source, plan, unit })
+    }
+
+    fn of_paths(&self, paths: Vec<PathBuf>) -> Result<Planned, Failure> {
+        let selection = &self.args.selection;
+        let mut shown: Vec<String> = paths.iter().map(|path| clean(&self.session.machine.absolute(path))).collect();
+        shown.sort();
+        shown.dedup();
+        self.tell_of_repository_inside(&paths);
+        let config = PathsConfig {
+            paths: paths.into_iter().map(RootPath::from).collect(),
+            exclude: selection.exclude.clone(),
+            iexclude: selection.iexclude.clone(),
+            exclude_files: selection.exclude_file.clone(),
+            iexclude_files: selection.iexclude_file.clone(),
+            exclude_if_present: selection.exclude_if_present.clone(),
+            exclude_caches: selection.exclude_caches,
+            exclude_larger_than: selection.exclude_larger_than.map(|size| ByteCount(size.0)),
+            one_file_system: selection.one_file_system,
+            atime: selection.with_atime,
+            ..PathsConfig::new([])
+        };
+        let excludes = selection.exclude.iter().chain(&selection.iexclude).cloned().collect();
+        let name = name_of(&shown);
+        let source = self.build(&SourceConfig::Paths(config), &name)?;
+        Ok(Planned { source, plan: UnitPlan { excludes, ..self.plan(name, "paths", shown) }, unit: None })
+    }
+
+    fn tell_of_repository_inside(&self, paths: &[PathBuf]) {
+        let Some(folder) = self.repository.as_ref().and_then(|folder| folder.canonicalize().ok()) else { return };
+        let machine = &self.session.machine;
+        let holds = |path: &PathBuf| machine.absolute(path).canonicalize().is_ok_and(|path| folder.starts_with(path));
+        if paths.iter().any(holds) {
+            let shown = escape(folder.as_os_str().as_bytes());
+            self.session.output.talk(format_args!("note: {shown} is left out: it is the repository"));
+        }
+    }
+
+    fn stream(&self) -> Result<Planned, Failure> {
+        let stdin = &self.args.stdin;
+        let file = stdin.stdin_filename.trim_matches('/');
+        let path = TreePath::new(file.as_bytes()).ok().filter(|path| !path.is_root()).ok_or_else(|| {
+            Failure::usage(format!("name the file {}", escape_text(file))).because("it is not a path below the root")
+        })?;
+        if stdin.stdin {
+            let host = self.host();
+            let unit = Unit { id: UnitId::new(host.as_str()), name: host };
+            let stream = Stdin::new(tokio::io::stdin(), path, unit);
+            let stream = if stdin.allow_empty { stream.allow_empty() } else { stream };
+            let name = format!("/{file}");
+            return Ok(Planned { source: Box::new(stream), plan: self.plan(name.clone(), "command", vec![name]), unit: None });
+        }
+        let words = self.args.what.iter().map(|word| word.to_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
+        let command = words.filter(|words| !words.is_empty()).ok_or_else(|| {
+            Failure::usage("read the command")
+                .because("it is empty, or not text")
+                .hint("onggi backup --stdin-from-command -- pg_dump shop")
+        })?;
+        let name = path.name().map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
+        let config = CommandConfig { command, file: name.clone(), allow_empty: stdin.allow_empty, ..CommandConfig::default() };
+        let source = self.build(&SourceConfig::Command(config), &name)?;
+        let paths = vec![format!("/command/{name}")];
+        Ok(Planned { source, plan: self.plan(name, "command", paths), unit: None })
+    }
+
+    fn build(&self, config: &SourceConfig, name: &str) -> Result<Box<dyn Source>, Failure> {
+        config.build(surroundings_at(self.session, name, self.repository.as_deref())).map_err(|faults| {
+            let failure = Failure::usage("read the command line");
+            faults.iter().fold(failure, |failure, fault| failure.because(fault).hint(&fault.remedy))
+        })
+    }
+
+    /// What the command line says of units.
+    fn plan(&self, name: String, kind: &str, paths: Vec<String>) -> UnitPlan {
+        UnitPlan {
+            source: name,
+            kind: kind.to_owned(),
+            hostname: self.host(),
+            paths,
+            tags: self.tags(),
+            excludes: Vec::new(),
+            manifest: None,
+            chunker: None,
+            compression: Compression::DEFAULT,
+            rate: None,
+            time_limit: None,
+            parents: Parents::Newest,
+            time: None,
+            journal: None,
+        }
+    }
+
+    fn host(&self) -> String {
+        self.args.host.clone().unwrap_or_else(|| self.session.machine.host.hostname.clone())
+    }
+
+    fn tags(&self) -> Vec<String> {
+        self.args.tag.iter().filter(|tag| !tag.is_empty()).cloned().collect()
+    }
+}
+
+/// What a source is built with.
+pub async fn surroundings(session: &Session, name: &str) -> Result<Surroundings, Failure> {
+    Ok(surroundings_at(session, name, session.repository_folder().await?.as_deref()))
+}
+
+fn surroundings_at(session: &Session, name: &str, repository: Option<&Path>) -> Surroundings {
+    let machine = &session.machine;
+    Surroundings {
+        source: name.to_owned(),
+        host: machine.host.hostname.clone(),
+        working_directory: machine.directory.clone(),
+        state: machine.state_folder().join("marks"),
+        never: repository.map(Path::to_owned).into_iter().chain([machine.cache_folder()]).collect(),
+        environment: machine.variables.clone(),
+        launcher: Arc::new(SystemLauncher),
+    }
+}
+
+/// An absolute path as text, without `.`, `..` and doubled or final slashes.
 fn clean(path: &Path) -> String {
     let mut out = String::new();
     for component in path.components() {
-        if let std::path::Component::Normal(name) = component {
-            out.push('/');
-            out.push_str(&name.to_string_lossy());
-        } else if component == std::path::Component::ParentDir {
-            out.truncate(out.rfind('/').unwrap_or(0));
+        match component {
+            Component::Normal(name) => {
+                out.push('/');
+                out.push_str(&name.to_string_lossy());
+            }
+            Component::ParentDir => out.truncate(out.rfind('/').unwrap_or(0)),
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
         }
     }
     if out.is_empty() { "/".to_owned() } else { out }
@@ -119,131 +274,95 @@ fn clean(path: &Path) -> String {
 /// What is backed up without a configuration is told apart by its paths: their list is the source's name.
 fn name_of(paths: &[String]) -> String {
     let name = paths.join(",");
-    if name.len() <= NAME_MAX {
-        return name;
-    }
-    let digest = Sha256::digest(name.as_bytes());
-    let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-paths-{hex}", paths.len())
+    if name.len() <= NAME_MAX { name } else { format!("{}-paths-{}", paths.len(), digest(&name, 8)) }
 }
 
-fn tell_of_repository_inside(paths: &[PathBuf], session: &Session) {
-    let Some(folder) = session.repository_folder().and_then(|folder| folder.canonicalize().ok()) else { return };
-    let holds = |path: &PathBuf| session.machine.absolute(path).canonicalize().is_ok_and(|path| folder.starts_with(path));
-    if paths.iter().any(holds) {
-        session.output.talk(format_args!("note: {} is left out: it is the repository", escape(folder.as_os_str().as_bytes())));
-    }
+/// The first bytes of a digest, in hexadecimal digits.
+fn digest(text: &str, bytes: usize) -> String {
+    Sha256::digest(text.as_bytes()).iter().take(bytes).map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn stream(args: &Args, session: &Session) -> Result<Planned, Failure> {
-    let file = args.stdin.stdin_filename.trim_matches('/');
-    let path = TreePath::new(file.as_bytes()).ok().filter(|path| !path.is_root()).ok_or_else(|| {
-        Failure::usage(format!("name the file {}", escape(file.as_bytes()))).because("it is not a path below the root")
-    })?;
-    let host = args.host.clone().unwrap_or_else(|| session.machine.host.hostname.clone());
-    if args.stdin.stdin {
-        let unit = Unit { id: UnitId::new(host.as_str()), name: host };
-        let stdin = Stdin::new(tokio::io::stdin(), path, unit);
-        let source: Box<dyn Source> = Box::new(if args.stdin.allow_empty { stdin.allow_empty() } else { stdin });
-        return Ok(Planned { source, name: format!("/{file}"), kind: "command", paths: vec![format!("/{file}")], excludes: Vec::new() });
-    }
-    let words = args.what.iter().map(|word| word.to_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
-    let command = words.filter(|words| !words.is_empty()).ok_or_else(|| {
-        Failure::usage("read the command").because("it is empty, or not text").hint("onggi backup --stdin-from-command -- pg_dump shop")
-    })?;
-    let name = path.name().map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
-    let config = CommandConfig {
-        command,
-        file: name.clone(),
-        allow_empty: args.stdin.allow_empty,
-        ..CommandConfig::default()
-    };
-    let source = build(&SourceConfig::Command(config), &name, session)?;
-    Ok(Planned { source, paths: vec![format!("/command/{name}")], name, kind: "command", excludes: Vec::new() })
-}
-
-fn build(config: &SourceConfig, name: &str, session: &Session) -> Result<Box<dyn Source>, Failure> {
-    let machine = &session.machine;
-    let never = session.repository_folder().into_iter().chain([machine.cache_folder()]).collect();
-    let surroundings = Surroundings {
-        source: name.to_owned(),
-        host: machine.host.hostname.clone(),
-        working_directory: machine.directory.clone(),
-        state: machine.state_folder().join("marks"),
-        never,
-        environment: machine.variables.clone(),
-        launcher: Arc::new(SystemLauncher),
-    };
-    config.build(surroundings).map_err(|faults| {
-        let failure = Failure::usage("read the command line");
-        faults.iter().fold(failure, |failure, fault| failure.because(fault).hint(&fault.remedy))
-    })
-}
-
-/// Asks each source for its units.
+/// Asks each source for its units. A source that cannot be asked is a failure if it is the only one.
 pub async fn discover<'a>(
-    planned: &'a [Planned],
+    selected: &'a Selected,
     args: &Args,
     parents: &Parents,
     opened: &Opened,
     session: &Session,
     cx: &Context,
-) -> Result<Vec<Member<'a>>, Failure> {
+) -> Result<(Vec<Member<'a>>, Vec<Failure>), Failure> {
     let mut members = Vec::new();
-    for one in planned {
-        let failed = |error: SourceError| {
-            Failure::new(Exit::from(&error), format!("prepare {}", one.name)).chain(&error)
+    let mut failures: Vec<Failure> = selected.faults.iter().map(fault).collect();
+    for planned in &selected.planned {
+        let name = &planned.plan.source;
+        let found = match units(planned, cx).await {
+            Ok(found) => found,
+            Err(error) => {
+                failures.push(Failure::new(Exit::from(&error), format!("ask {} for its units", escape_text(name))).chain(&error));
+                continue;
+            }
         };
-        one.source.preflight(cx).await.map_err(failed)?;
-        for unit in one.source.discover(cx).await.map_err(failed)? {
-            let plan = unit_plan(one, &unit, args, parents, opened, session)?;
-            members.push(Member { source: &*one.source, unit, plan });
+        if let (true, Some(wanted)) = (found.is_empty(), &planned.unit) {
+            failures.push(Failure::new(Exit::Failed, format!("back up {name}/{wanted}")).because("there is no such unit"));
+        }
+        for unit in found {
+            let plan = complete(&planned.plan, &unit, args, parents, opened, session)?;
+            members.push(Member { source: &*planned.source, unit, plan });
         }
     }
-    Ok(members)
+    match (members.is_empty(), failures.pop()) {
+        (true, Some(last)) => {
+            failures.iter().for_each(|failure| failure.report(&session.output));
+            Err(last)
+        }
+        (_, last) => Ok((members, failures.into_iter().chain(last).collect())),
+    }
 }
 
-fn unit_plan(
-    planned: &Planned,
+fn fault(fault: &SourceFault) -> Failure {
+    let failure = Failure::usage("use the configured sources").because(fault);
+    match fault {
+        SourceFault::WithoutAdapter(..) => failure,
+        _ => failure.hint("onggi config check"),
+    }
+}
+
+async fn units(planned: &Planned, cx: &Context) -> Result<Vec<Unit>, SourceError> {
+    planned.source.preflight(cx).await?;
+    let mut found = planned.source.discover(cx).await?;
+    if let Some(wanted) = &planned.unit {
+        found.retain(|unit| unit.id.as_str() == wanted || unit.name == *wanted);
+    }
+    Ok(found)
+}
+
+fn complete(
+    plan: &UnitPlan,
     unit: &Unit,
     args: &Args,
     parents: &Parents,
     opened: &Opened,
     session: &Session,
 ) -> Result<UnitPlan, Failure> {
-    let journal = session.private_folder(&format!("journal/{}", planned.kind))?;
-    let who = format!("{}\0{}\0{}", opened.repo.id(), planned.name, unit.id);
-    let digest: String = Sha256::digest(who.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let journal = session.private_folder(&format!("journal/{}", plan.kind))?;
+    let name = digest(&format!("{}\0{}\0{}", opened.repo.id(), plan.source, unit.id), 16);
     Ok(UnitPlan {
-        source: planned.name.clone(),
-        kind: planned.kind.to_owned(),
-        hostname: args.host.clone().unwrap_or_else(|| session.machine.host.hostname.clone()),
-        paths: planned.paths.clone(),
-        tags: args.tag.iter().filter(|tag| !tag.is_empty()).cloned().collect(),
-        excludes: planned.excludes.clone(),
-        manifest: None,
-        chunker: None,
-        compression: compression(session.globals.compression),
-        rate: session.globals.limit_rate.map(|rate| rate.0),
-        time_limit: None,
+        compression: match session.globals.compression {
+            None => plan.compression,
+            Some(cli::Compression::Auto) => Compression::DEFAULT,
+            Some(cli::Compression::Off) => Compression::Off,
+            Some(cli::Compression::Max) => Compression::Level(19),
+        },
+        rate: session.globals.limit_rate.map(|rate| rate.0).or(plan.rate),
         parents: parents.clone(),
         time: args.time.as_ref().map(|moment| moment.0.timestamp()),
-        journal: (!args.dry_run).then(|| journal.join(digest)),
+        journal: (!args.dry_run).then(|| journal.join(name)),
+        ..plan.clone()
     })
-}
-
-fn compression(wanted: cli::Compression) -> Compression {
-    match wanted {
-        cli::Compression::Auto => Compression::DEFAULT,
-        cli::Compression::Off => Compression::Off,
-        cli::Compression::Max => Compression::Level(19),
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsStr;
-
     use super::*;
 
     #[test]
@@ -260,5 +379,12 @@ mod tests {
         let many: Vec<String> = (0..100).map(|number| format!("/folder/{number}")).collect();
         let name = name_of(&many);
         assert!(name.starts_with("100-paths-") && name.len() == 26, "{name}");
+    }
+
+    #[test]
+    fn a_path_that_is_one_needs_no_configuration() {
+        let words = |texts: &[&str]| texts.iter().map(OsString::from).collect::<Vec<_>>();
+        assert!(!may_name_source(&words(&["/etc", "./hub", "../x"])));
+        assert!(may_name_source(&words(&["/etc", "hub"])) && may_name_source(&[]));
     }
 }

@@ -1,18 +1,19 @@
 //! From the command line to an open repository: which one, with which password, over which storage.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use futures::TryStreamExt as _;
+use onggi_engine::config::Config;
+use onggi_engine::config::value::SecretReference;
+use onggi_engine::edge::fetch;
 use onggi_engine::exit::Exit;
 use onggi_repo::format::KeyId;
 use onggi_repo::{OpenOptions, RepoError, Repository};
+use onggi_storage::FileType;
 use onggi_storage::limit::{Limits, Rate, RatePlan};
 use onggi_storage::location::Location;
 use onggi_storage::stack::{Access, CacheOptions, Stack, StackOptions};
-use onggi_storage::FileType;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::ask;
 use crate::cli::Globals;
@@ -22,40 +23,51 @@ use crate::machine::Machine;
 
 /// Bytes that the cache of one repository may take.
 const CACHE_MAX: u64 = 10 << 30;
-/// A password is not longer; a longer file is something else.
-const PASSWORD_MAX: u64 = 64 << 10;
 
-/// Which repository, and what opens it.
+/// Which repository, and what the configuration says of it.
 #[derive(Debug, Clone)]
 pub struct Place {
     /// Where it is.
     pub location: Location,
     /// It is the one that is used without any flag.
     pub is_default: bool,
+    /// What the configuration says, if it names it.
+    pub configured: Option<Configured>,
+}
+
+/// What the configuration says of a repository.
+#[derive(Debug, Clone)]
+pub struct Configured {
+    password: SecretReference,
+    access: Access,
+    limits: Limits,
 }
 
 /// Where a password comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PasswordSource {
-    /// The content of a file that only its owner can read.
-    File(PathBuf),
-    /// What a command prints.
-    Command(String),
-    /// A variable of the environment.
-    Variable(&'static str),
+    /// A file that only its owner can read, a command, a variable, a credential.
+    Reference(SecretReference),
     /// A person.
     Terminal,
 }
 
-/// The repository that the command line, the environment or the user's habit names.
-pub fn place(globals: &Globals, machine: &Machine) -> Result<Place, Failure> {
-    let named = globals.repo.as_deref().or_else(|| machine.variable(&["ONGGI_REPOSITORY", "RESTIC_REPOSITORY"]));
-    let Some(text) = named else {
-        return Ok(Place { location: Location::Local(machine.default_repository()), is_default: true });
+/// The repository that a text means: a name of the configuration, or an address. Without a text the one that the
+/// configuration has, or that of this user.
+pub async fn place(text: Option<&str>, config: Option<&Config>, machine: &Machine) -> Result<Place, Failure> {
+    let is_named = |config: &&Config| match text {
+        Some(text) => config.repositories.contains_key(text),
+        None => !config.repositories.is_empty(),
     };
-    let location = location(text, machine)?;
-    let is_default = location == Location::Local(machine.default_repository());
-    Ok(Place { location, is_default })
+    if let Some(config) = config.filter(is_named) {
+        let way = config.way(text, &machine.habits()).await;
+        let way = way.map_err(|error| Failure::opening("choose the repository", &error))?;
+        let configured = Configured { password: way.password.clone(), access: way.access, limits: way.limits };
+        return Ok(Place { location: way.location, is_default: false, configured: Some(configured) });
+    }
+    let usual = Location::Local(machine.default_repository());
+    let location = text.map_or(Ok(usual.clone()), |text| location(text, machine))?;
+    Ok(Place { is_default: location == usual, location, configured: None })
 }
 
 /// Reads an address; a relative folder becomes an absolute one.
@@ -67,87 +79,51 @@ pub fn location(text: &str, machine: &Machine) -> Result<Location, Failure> {
     }
 }
 
-/// Where the password of a repository comes from.
-pub fn password_source(globals: &Globals, machine: &Machine, is_default: bool) -> PasswordSource {
-    let file = |path: &str| PasswordSource::File(machine.absolute(Path::new(path)));
-    if let Some(path) = &globals.password_file {
-        return PasswordSource::File(machine.absolute(path));
+impl PasswordSource {
+    /// The content of a file.
+    pub fn file(path: &Path) -> Self {
+        Self::Reference(SecretReference::File(path.display().to_string()))
     }
-    if let Some(command) = &globals.password_command {
-        return PasswordSource::Command(command.clone());
+}
+
+/// Where the password of a repository comes from: flags, then the environment, then the configuration, then the usual
+/// file, then a person.
+pub fn password_source(globals: &Globals, machine: &Machine, place: &Place) -> PasswordSource {
+    let command = |text: &str| {
+        PasswordSource::Reference(SecretReference::Command(text.split_ascii_whitespace().map(str::to_owned).collect()))
+    };
+    if let Some(path) = &globals.password_file {
+        return PasswordSource::file(&machine.absolute(path));
+    }
+    if let Some(text) = &globals.password_command {
+        return command(text);
     }
     if let Some(path) = machine.variable(&["ONGGI_PASSWORD_FILE", "RESTIC_PASSWORD_FILE"]) {
-        return file(path);
+        return PasswordSource::file(&machine.absolute(Path::new(path)));
     }
-    if let Some(command) = machine.variable(&["ONGGI_PASSWORD_COMMAND", "RESTIC_PASSWORD_COMMAND"]) {
-        return PasswordSource::Command(command.to_owned());
+    if let Some(text) = machine.variable(&["ONGGI_PASSWORD_COMMAND", "RESTIC_PASSWORD_COMMAND"]) {
+        return command(text);
     }
     for name in ["ONGGI_PASSWORD", "RESTIC_PASSWORD"] {
         if machine.variables.contains_key(name) {
-            return PasswordSource::Variable(name);
+            return PasswordSource::Reference(SecretReference::Environment(name.to_owned()));
         }
     }
+    if let Some(configured) = &place.configured {
+        return PasswordSource::Reference(configured.password.clone());
+    }
     let usual = machine.default_password_file();
-    if is_default && usual.exists() { PasswordSource::File(usual) } else { PasswordSource::Terminal }
+    if place.is_default && usual.exists() { PasswordSource::file(&usual) } else { PasswordSource::Terminal }
 }
 
 /// Reads a password where it lies.
 pub async fn password(source: &PasswordSource, machine: &Machine, question: &str) -> Result<SecretString, Failure> {
-    let secret = match source {
-        PasswordSource::File(path) => password_file(path)?,
-        PasswordSource::Command(command) => password_command(command).await?,
-        PasswordSource::Variable(name) => machine.variable(&[name]).unwrap_or_default().to_owned().into(),
-        PasswordSource::Terminal => return asked(question).await,
-    };
-    refuse_empty(secret)
-}
-
-/// A password is never empty: restic's empty ones are for those who say so there.
-fn refuse_empty(secret: SecretString) -> Result<SecretString, Failure> {
-    use secrecy::ExposeSecret as _;
-    if secret.expose_secret().is_empty() {
-        return Err(Failure::usage("read the password").because("it is empty"));
+    match source {
+        PasswordSource::Reference(reference) => {
+            fetch(reference, &machine.variables).await.map_err(|error| Failure::usage("read the password").because(error))
+        }
+        PasswordSource::Terminal => asked(question).await,
     }
-    Ok(secret)
-}
-
-/// The content of a file without white space around it, as restic takes it.
-pub fn password_file(path: &Path) -> Result<SecretString, Failure> {
-    let act = || format!("read the password file {}", path.display());
-    let wrong = |error: &std::io::Error| Failure::usage(act()).because(error);
-    let meta = std::fs::metadata(path).map_err(|error| wrong(&error))?;
-    let mode = meta.permissions().mode() & 0o777;
-    if meta.is_file() && mode & 0o077 != 0 {
-        return Err(Failure::usage(act())
-            .because(format!("its mode is {mode:04o}: others can read it"))
-            .hint(format!("chmod 600 {}", path.display())));
-    }
-    if meta.len() > PASSWORD_MAX {
-        return Err(Failure::usage(act()).because("it is too long for a password"));
-    }
-    let content = zeroize::Zeroizing::new(std::fs::read(path).map_err(|error| wrong(&error))?);
-    let text = std::str::from_utf8(&content).map_err(|_| Failure::usage(act()).because("it is not text"))?;
-    Ok(text.trim().to_owned().into())
-}
-
-/// What a command prints. It is started without a shell, its words split at blanks.
-async fn password_command(command: &str) -> Result<SecretString, Failure> {
-    let act = || "run the password command".to_owned();
-    let mut words = command.split_ascii_whitespace();
-    let program = words.next().ok_or_else(|| Failure::usage(act()).because("it is empty"))?;
-    let output = tokio::process::Command::new(program)
-        .args(words)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .await
-        .map_err(|error| Failure::usage(act()).because(format!("{program}: {error}")))?;
-    let content = zeroize::Zeroizing::new(output.stdout);
-    if !output.status.success() {
-        return Err(Failure::usage(act()).because(format!("{program}: {}", output.status)));
-    }
-    let text = std::str::from_utf8(&content).map_err(|_| Failure::usage(act()).because("it printed no text"))?;
-    Ok(text.trim().to_owned().into())
 }
 
 /// Asks a person.
@@ -159,22 +135,28 @@ pub async fn asked(question: &str) -> Result<SecretString, Failure> {
     }
     let secret = ask::password(question).await.map_err(|error| Failure::local("ask for the password", &error))?;
     let secret = secret.ok_or_else(|| Failure::usage("ask for the password").because("there was no answer"))?;
-    refuse_empty(secret)
+    if secret.expose_secret().is_empty() {
+        return Err(Failure::usage("read the password").because("it is empty"));
+    }
+    Ok(secret)
 }
 
-/// Connects to the storage of a repository.
-pub async fn stack(location: &Location, globals: &Globals, machine: &Machine) -> Result<Stack, Failure> {
-    let plan = |own: Option<crate::value::Rate>| {
-        let rate = own.or(globals.limit_rate).map_or(Rate::Unlimited, |rate| Rate::BytesPerSecond(rate.0));
-        RatePlan::constant(rate)
-    };
+/// Connects to the storage of a repository. Flags prevail over the configuration.
+pub async fn stack(place: &Place, globals: &Globals, machine: &Machine) -> Result<Stack, Failure> {
     let mut options = StackOptions::new(machine.clock());
-    options.limits = Limits { up: plan(globals.limit_upload), down: plan(globals.limit_download), connections: None };
-    options.access = access(machine);
+    match &place.configured {
+        Some(configured) => (options.limits, options.access) = (configured.limits.clone(), configured.access.clone()),
+        None => options.access = access(machine),
+    }
+    for (plan, own) in [(&mut options.limits.up, globals.limit_upload), (&mut options.limits.down, globals.limit_download)] {
+        if let Some(rate) = own.or(globals.limit_rate) {
+            *plan = RatePlan::constant(Rate::BytesPerSecond(rate.0));
+        }
+    }
     let root = globals.cache_dir.clone().unwrap_or_else(|| machine.cache_folder());
     options.cache = (!globals.no_cache).then(|| CacheOptions { root: machine.absolute(&root), bytes_max: CACHE_MAX });
-    Stack::open(location, options).await.map_err(|error| {
-        Failure::repository(format!("open storage {location}"), &RepoError::Storage("connect".to_owned(), error))
+    Stack::open(&place.location, options).await.map_err(|error| {
+        Failure::repository(format!("open storage {}", place.location), &RepoError::Storage("connect".to_owned(), error))
     })
 }
 

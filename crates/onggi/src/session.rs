@@ -10,16 +10,20 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use onggi_engine::budget::Memory;
+use onggi_engine::config::value::is_name;
+use onggi_engine::config::{self, Config};
+use onggi_engine::edge::SystemFiles;
 use onggi_engine::exit::Exit;
 use onggi_engine::report::{ReportProblem, causes};
 use onggi_repo::lock::{Lock, LockKind};
-use onggi_repo::{RepoError, Repository};
+use onggi_repo::{RepoError, Repository, Which};
 use onggi_source::{Context, Monitor, Problem, Progress, Purpose, RunId, Stop};
 use onggi_storage::Clock;
 use onggi_storage::location::Location;
 use onggi_storage::stack::Stack;
 use secrecy::SecretString;
-use tokio::sync::Semaphore;
+use tokio::sync::OnceCell;
 
 use crate::ask;
 use crate::cli::Globals;
@@ -29,12 +33,9 @@ use crate::interrupt::Interrupt;
 use crate::machine::Machine;
 use crate::opening::{self, PasswordSource, Place};
 use crate::output::Output;
-use crate::query::{Found, Query};
+use crate::query::{self, Found};
 use crate::watcher::show_problem;
 use crate::world::Machinery;
-
-/// Bytes that sources may hold.
-const SOURCE_MEMORY: usize = 64 << 20;
 
 /// What every command has.
 pub struct Session {
@@ -46,6 +47,8 @@ pub struct Session {
     pub interrupt: Interrupt,
     /// Environment and folders.
     pub machine: Machine,
+    config: OnceCell<Option<Arc<Config>>>,
+    place: OnceCell<Place>,
     clock: Arc<dyn Clock>,
 }
 
@@ -86,7 +89,15 @@ impl Session {
     pub fn new(globals: Globals, output: &Arc<Output>) -> Result<Self, Failure> {
         let machine = Machine::read()?;
         let clock = machine.clock();
-        Ok(Self { globals, output: Arc::clone(output), interrupt: Interrupt::listen(output), machine, clock })
+        Ok(Self {
+            globals,
+            output: Arc::clone(output),
+            interrupt: Interrupt::listen(output),
+            machine,
+            config: OnceCell::new(),
+            place: OnceCell::new(),
+            clock,
+        })
     }
 
     /// What time it is.
@@ -95,14 +106,14 @@ impl Session {
     }
 
     /// Reads what stands for snapshots, before anything is opened.
-    pub fn queries(&self, texts: &[String]) -> Result<Vec<Query>, Failure> {
-        let read = texts.iter().map(|text| Query::parse(text, &TimeZone::system()));
-        read.collect::<Result<_, _>>().map_err(|error| Failure::not_one(&error))
+    pub fn queries(&self, texts: &[String]) -> Result<Vec<Which>, Failure> {
+        let read = texts.iter().map(|text| query::parse(text, &TimeZone::system()));
+        read.collect::<Result<_, _>>().map_err(|error| Failure::no_snapshot(&error))
     }
 
     /// Reads SNAPSHOT:PATH.
-    pub fn query_with_path(&self, text: &OsStr) -> Result<(Query, Vec<u8>), Failure> {
-        Query::parse_with_path(text.as_bytes(), &TimeZone::system()).map_err(|error| Failure::not_one(&error))
+    pub fn query_with_path(&self, text: &OsStr) -> Result<(Which, Vec<u8>), Failure> {
+        query::parse_with_path(text.as_bytes(), &TimeZone::system()).map_err(|error| Failure::no_snapshot(&error))
     }
 
     /// An absolute path, also for one that does not exist yet.
@@ -114,9 +125,42 @@ impl Session {
         }
     }
 
+    /// The configuration, if there is one; an unreadable one is a failure.
+    pub async fn config(&self) -> Result<Option<Arc<Config>>, Failure> {
+        let load = async || {
+            let Some(path) = self.config_path() else { return Ok(None) };
+            let loaded = config::load(&SystemFiles { variables: &self.machine.variables }, &path);
+            loaded.accept().map(|config| Some(Arc::new(config))).map_err(|faults| Failure::configuration(&path, &faults))
+        };
+        self.config.get_or_try_init(load).await.cloned()
+    }
+
+    /// Where the configuration is, if it is named or where it is looked for.
+    pub fn config_path(&self) -> Option<PathBuf> {
+        let named = self.globals.config.as_ref().map(|path| self.machine.absolute(path));
+        named.or_else(|| self.machine.config_file())
+    }
+
+    /// The repository of this command.
+    pub async fn place(&self) -> Result<&Place, Failure> {
+        self.place
+            .get_or_try_init(async || {
+                let named = self.globals.repo.as_deref();
+                self.place_at(named.or_else(|| self.machine.variable(&["ONGGI_REPOSITORY", "RESTIC_REPOSITORY"]))).await
+            })
+            .await
+    }
+
+    /// The repository that a text means. An address needs no configuration, so that a wrong one is in nobody's way.
+    pub async fn place_at(&self, text: Option<&str>) -> Result<Place, Failure> {
+        let may_be_name = text.is_none_or(is_name);
+        let config = if may_be_name { self.config().await? } else { None };
+        opening::place(text, config.as_deref(), &self.machine).await
+    }
+
     /// A restore into the repository would destroy what it restores from.
-    pub fn refuse_inside_repository(&self, verb: &str, path: &Path) -> Result<(), Failure> {
-        let Location::Local(repository) = opening::place(&self.globals, &self.machine)?.location else { return Ok(()) };
+    pub async fn refuse_inside_repository(&self, verb: &str, path: &Path) -> Result<(), Failure> {
+        let Some(repository) = self.repository_folder().await? else { return Ok(()) };
         let repository = self.absolute(&repository)?;
         if !path.starts_with(&repository) {
             return Ok(());
@@ -127,11 +171,11 @@ impl Session {
     }
 
     /// The local folder of the repository, if it is one.
-    pub fn repository_folder(&self) -> Option<PathBuf> {
-        match opening::place(&self.globals, &self.machine).ok()?.location {
-            Location::Local(path) => Some(path),
+    pub async fn repository_folder(&self) -> Result<Option<PathBuf>, Failure> {
+        Ok(match &self.place().await?.location {
+            Location::Local(path) => Some(path.clone()),
             _ => None,
-        }
+        })
     }
 
     /// Works on the repository under a lock. Control-C leaves the work where it waits.
@@ -174,6 +218,26 @@ impl Session {
             opened = self.open_locked(kind, caching) => opened?,
             exit = self.asked_to_end() => return Ok(exit),
         };
+        self.work_with(opened, ending, work).await
+    }
+
+    /// Works on a repository that is open already, under a lock.
+    pub async fn with_at(
+        &self,
+        repo: &Repository,
+        kind: LockKind,
+        work: impl AsyncFnOnce(&Opened) -> Result<Exit, Failure>,
+    ) -> Result<Exit, Failure> {
+        let lock = self.lock(repo, kind).await?;
+        self.work_with(Opened { repo: repo.clone(), lock }, Ending::Left, work).await
+    }
+
+    async fn work_with(
+        &self,
+        opened: Opened,
+        ending: Ending,
+        work: impl AsyncFnOnce(&Opened) -> Result<Exit, Failure>,
+    ) -> Result<Exit, Failure> {
         let result = tokio::select! {
             result = work(&opened) => result,
             exit = self.asked_to_end(), if ending == Ending::Left => Ok(exit),
@@ -220,16 +284,9 @@ impl Session {
     }
 
     async fn open(&self, caching: Caching) -> Result<Repository, Failure> {
-        let place = opening::place(&self.globals, &self.machine)?;
-        let source = opening::password_source(&self.globals, &self.machine, place.is_default);
-        self.open_with(&place, &source, caching).await
-    }
-
-    /// The repository that an address or a name of the configuration means.
-    pub fn place_at(&self, text: &str) -> Result<Place, Failure> {
-        let mut globals = self.globals.clone();
-        globals.repo = Some(text.to_owned());
-        opening::place(&globals, &self.machine)
+        let place = self.place().await?;
+        let source = opening::password_source(&self.globals, &self.machine, place);
+        self.open_with(place, &source, caching).await
     }
 
     /// Opens another repository than that of the command line.
@@ -238,7 +295,7 @@ impl Session {
     }
 
     async fn open_with(&self, place: &Place, source: &PasswordSource, caching: Caching) -> Result<Repository, Failure> {
-        let stack = self.stack(&place.location, caching).await?;
+        let stack = self.stack(place, caching).await?;
         let question = format!("password of {}: ", place.location);
         let password = opening::password(source, &self.machine, &question).await?;
         let repo = opening::repository(place, &stack, &password, &self.globals, &self.machine).await?;
@@ -248,15 +305,15 @@ impl Session {
         Ok(repo)
     }
 
-    /// The storage at an address, with the limits of the command line.
+    /// The storage of a repository, with the limits of the command line.
     pub async fn stack_at(&self, place: &Place) -> Result<Stack, Failure> {
-        self.stack(&place.location, Caching::Used).await
+        self.stack(place, Caching::Used).await
     }
 
-    async fn stack(&self, location: &Location, caching: Caching) -> Result<Stack, Failure> {
+    async fn stack(&self, place: &Place, caching: Caching) -> Result<Stack, Failure> {
         let mut globals = self.globals.clone();
         globals.no_cache |= caching == Caching::Passed;
-        opening::stack(location, &globals, &self.machine).await
+        opening::stack(place, &globals, &self.machine).await
     }
 
     /// A folder for files of onggi that only this user can read.
@@ -277,7 +334,7 @@ impl Session {
         let id = RunId::new(format!("{}-{:016x}", self.now().strftime("%Y%m%dT%H%M%S"), u64::from_le_bytes(random)));
         let world = Machinery { clock: Arc::clone(&self.clock), spool: self.machine.state_folder().join("spool") };
         let monitor = Arc::new(Told(Arc::clone(&self.output)));
-        let memory = Arc::new(Semaphore::new(SOURCE_MEMORY));
+        let memory = Memory::STANDARD.for_sources();
         let context = Context::new(id, purpose, Arc::new(world), monitor, memory, self.interrupt.stop());
         let context = match self.globals.timeout {
             Some(limit) => context.within(limit.0, Stop::TimeLimit),
@@ -302,7 +359,7 @@ impl Session {
     pub async fn new_password(&self, file: Option<&Path>) -> Result<SecretString, Failure> {
         use secrecy::ExposeSecret as _;
         if let Some(path) = file {
-            let source = PasswordSource::File(self.machine.absolute(path));
+            let source = PasswordSource::file(&self.machine.absolute(path));
             return opening::password(&source, &self.machine, "").await;
         }
         let first = opening::asked("new password: ").await?;

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use super::filter::Filter;
 use crate::failure::Failure;
 use crate::figure;
-use crate::member::{self, Planned};
-use crate::query::Query;
+use crate::member::{self, Selected};
+use crate::query;
 use crate::session::{Opened, Session};
 use crate::value::{Moment, Size};
 use crate::watcher::{Watcher, show_problem};
@@ -116,18 +116,18 @@ pub struct Stdin {
 
 /// Backs up.
 pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
-    let planned = member::plan(&args, session)?;
-    session.with_own_end(LockKind::Shared, async |opened| back_up_all(&args, &planned, session, opened).await).await
+    let selected = member::select(&args, session).await?;
+    session.with_own_end(LockKind::Shared, async |opened| back_up_all(&args, &selected, session, opened).await).await
 }
 
-async fn back_up_all(args: &Args, planned: &[Planned], session: &Session, opened: &Opened) -> Result<Exit, Failure> {
+async fn back_up_all(args: &Args, selected: &Selected, session: &Session, opened: &Opened) -> Result<Exit, Failure> {
     let run = session.run(Purpose::Backup);
     let history = History::load(&opened.repo).await.map_err(|error| Failure::repository("read the snapshots", &error))?;
     for problem in &history.problems.first {
         show_problem(&session.output, problem, "read");
     }
     let parents = parents(args, &history)?;
-    let units = member::discover(planned, args, &parents, opened, session, &run.context).await?;
+    let (units, failures) = member::discover(selected, args, &parents, opened, session, &run.context).await?;
     let watcher = Watcher::new(&session.output, "backup");
     let job = Job {
         repo: &opened.repo,
@@ -152,9 +152,11 @@ async fn back_up_all(args: &Args, planned: &[Planned], session: &Session, opened
     if let Some(id) = report.units.iter().rev().find_map(|unit| unit.snapshot.as_deref()) {
         session.output.suggest(format_args!("onggi ls {}", short(id)));
     }
+    failures.iter().for_each(|failure| failure.report(&session.output));
+    let others = failures.iter().map(Failure::exit);
+    let exit = Exit::of_units(report.units.iter().map(|unit| unit.exit).chain(others)).and(report.exit());
     // A stop that the operator asked for is told as the signal it was.
-    let interrupted = session.interrupt.exit().filter(|_| report.exit() != Exit::Done);
-    Ok(interrupted.unwrap_or(report.exit()))
+    Ok(session.interrupt.exit().filter(|_| exit != Exit::Done).unwrap_or(exit))
 }
 
 fn parents(args: &Args, history: &History) -> Result<Parents, Failure> {
@@ -162,8 +164,8 @@ fn parents(args: &Args, history: &History) -> Result<Parents, Failure> {
         return Ok(Parents::Nothing);
     }
     let Some(text) = &args.parent else { return Ok(Parents::Newest) };
-    let query = Query::parse(text, &TimeZone::system()).map_err(|error| Failure::not_one(&error))?;
-    let chosen = query.choose(&history.snapshots, &Filter::default()).map_err(|error| Failure::not_one(&error))?;
+    let which = query::parse(text, &TimeZone::system()).map_err(|error| Failure::no_snapshot(&error))?;
+    let chosen = query::choose(&which, &history.snapshots, &Filter::default()).map_err(|error| Failure::not_one(&error))?;
     Ok(Parents::Given(vec![chosen.0]))
 }
 

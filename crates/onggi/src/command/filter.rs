@@ -1,6 +1,8 @@
 //! Which snapshots a command looks at: the same three flags everywhere, with restic's meaning.
 
 use clap::Args;
+use onggi_repo::SnapshotFilter;
+use onggi_repo::format::Snapshot;
 
 /// Selects snapshots; given more than once, one match is enough.
 #[derive(Debug, Clone, Default, Args)]
@@ -14,4 +16,22 @@ pub struct Filter {
     /// Only snapshots of this path.
     #[arg(long, value_name = "PATH")]
     pub path: Vec<String>,
+}
+
+impl Filter {
+    /// For finding the one that is meant: never one that was captured in part.
+    pub fn wanted(&self) -> SnapshotFilter {
+        let list = |text: &String| text.split(',').filter(|tag| !tag.is_empty()).map(str::to_owned).collect();
+        SnapshotFilter {
+            hosts: self.host.clone(),
+            paths: self.path.clone(),
+            tags: self.tag.iter().map(list).collect(),
+            with_incomplete: false,
+        }
+    }
+
+    /// Whether a snapshot is one of those that the flags take, complete or not.
+    pub fn takes(&self, snapshot: &Snapshot) -> bool {
+        SnapshotFilter { with_incomplete: true, ..self.wanted() }.matches(snapshot)
+    }
 }

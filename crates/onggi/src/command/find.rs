@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::filter::Filter;
 use crate::escape::escape;
 use crate::failure::Failure;
-use crate::query::Found;
+use crate::query::{self, Found};
 use crate::session::{Opened, Session};
 use crate::show::{node, snapshot};
 use crate::value::Moment;
@@ -58,7 +58,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
         let chosen: Vec<Found> = if queries.is_empty() {
             all.iter().filter(|(_, snapshot)| args.filter.takes(snapshot)).cloned().collect()
         } else {
-            let named = queries.iter().map(|query| query.choose(&all, &args.filter).cloned());
+            let named = queries.iter().map(|which| query::choose(which, &all, &args.filter).cloned());
             named.collect::<Result<_, _>>().map_err(|error| Failure::not_one(&error))?
         };
         let mut documents = Vec::new();

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use onggi_engine::config::value::SecretReference;
 use onggi_engine::exit::Exit;
 use onggi_repo::format::{KdfCost, Polynomial};
 use onggi_repo::{NewRepository, RepoError, Repository};
@@ -49,8 +50,8 @@ struct Password {
 /// Creates it.
 pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let place = match &args.place {
-        Some(text) => session.place_at(text)?,
-        None => opening::place(&session.globals, &session.machine)?,
+        Some(text) => session.place_at(Some(text)).await?,
+        None => session.place().await?.clone(),
     };
     let act = || format!("create repository {}", place.location);
     let polynomial = match &args.chunker_from {
@@ -88,10 +89,10 @@ fn not_created(act: String, error: &RepoError) -> Failure {
 }
 
 async fn polynomial_of(other: &str, args: &Args, session: &Session) -> Result<Polynomial, Failure> {
-    let place = session.place_at(other)?;
+    let place = session.place_at(Some(other)).await?;
     let source = match &args.chunker_password_file {
-        Some(path) => PasswordSource::File(session.machine.absolute(path)),
-        None => opening::password_source(&session.globals, &session.machine, place.is_default),
+        Some(path) => PasswordSource::file(&session.machine.absolute(path)),
+        None => opening::password_source(&session.globals, &session.machine, &place),
     };
     let repo = session.open_place(&place, &source).await?;
     Ok(repo.config().polynomial)
@@ -101,7 +102,7 @@ async fn polynomial_of(other: &str, args: &Args, session: &Session) -> Result<Po
 async fn password(place: &Place, session: &Session) -> Result<Password, Failure> {
     let machine = &session.machine;
     let usual = machine.default_password_file();
-    match opening::password_source(&session.globals, machine, place.is_default) {
+    match opening::password_source(&session.globals, machine, place) {
         PasswordSource::Terminal if place.is_default => {
             let secret = generate(session);
             write_private(&usual, &secret)?;
@@ -113,7 +114,10 @@ async fn password(place: &Place, session: &Session) -> Result<Password, Failure>
         }
         source => {
             let secret = opening::password(&source, machine, "").await?;
-            let file = if let PasswordSource::File(path) = source { Some(path) } else { None };
+            let file = match source {
+                PasswordSource::Reference(SecretReference::File(path)) => Some(PathBuf::from(path)),
+                _ => None,
+            };
             Ok(Password { secret, file, is_generated: false })
         }
     }

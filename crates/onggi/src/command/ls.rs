@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::filter::Filter;
 use crate::escape::escape;
 use crate::failure::Failure;
-use crate::query::Found;
+use crate::query::{self, Found};
 use crate::session::{Opened, Session};
 use crate::show::{node, snapshot};
 
@@ -42,14 +42,14 @@ pub struct Args {
 
 /// Lists it.
 pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
-    let (query, path) = session.query_with_path(&args.snapshot)?;
+    let (which, path) = session.query_with_path(&args.snapshot)?;
     let mut wanted = Vec::new();
     for path in args.paths.iter().map(|path| path.as_bytes()).chain([path.as_slice()].into_iter().filter(|p| !p.is_empty())) {
         wanted.push(tree_path(path)?);
     }
     session.with(LockKind::Shared, async |opened| {
         let (all, exit) = opened.snapshots(session).await?;
-        let found = query.choose(&all, &args.filter).map_err(|error| Failure::not_one(&error))?;
+        let found = query::choose(&which, &all, &args.filter).map_err(|error| Failure::not_one(&error))?;
         head(found, session);
         let mut listing = Listing::new(opened, found, session, args.long);
         if wanted.is_empty() {

@@ -2,6 +2,9 @@
 
 pub mod backup;
 pub mod completion;
+pub mod config;
+pub mod copy;
+pub mod diff;
 pub mod filter;
 pub mod find;
 pub mod group;
@@ -14,6 +17,7 @@ pub mod reference;
 pub mod repository;
 pub mod restore;
 pub mod snapshots;
+pub mod source;
 
 use std::sync::Arc;
 
@@ -35,10 +39,14 @@ pub enum Command {
     Snapshots(snapshots::Args),
     Ls(ls::Args),
     Find(find::Args),
+    Diff(diff::Args),
     Restore(restore::Args),
     #[cfg(feature = "mount")]
     Mount(mount::Args),
     Repository(repository::Args),
+    Copy(copy::Args),
+    Source(source::Args),
+    Config(config::Args),
     Completion(completion::Args),
     Man(man::Args),
     // What restic has at the top, for hands and programs that know it so.
@@ -46,6 +54,12 @@ pub enum Command {
     Check(repository::verify::Args),
     #[command(hide = true)]
     Forget(repository::forget::Args),
+    #[command(hide = true)]
+    Prune(repository::prune::Args),
+    #[command(hide = true)]
+    Stats(repository::stats::Args),
+    #[command(hide = true)]
+    Repair(repository::repair::Args),
     #[command(hide = true)]
     Unlock(repository::unlock::Args),
     #[command(hide = true)]
@@ -68,6 +82,10 @@ pub async fn run(cli: Cli, output: &Arc<Output>) -> Result<Exit, Failure> {
         Command::Backup(args) => backup::run(*args, session).await,
         Command::Snapshots(args) => snapshots::run(args, session).await,
         Command::Ls(args) => ls::run(args, session).await,
+        Command::Diff(args) => diff::run(args, session).await,
+        Command::Copy(args) => copy::run(args, session).await,
+        Command::Source(args) => source::run(args, session).await,
+        Command::Config(args) => config::run(&args, session),
         Command::Find(args) => find::run(args, session).await,
         Command::Restore(args) => restore::run(args, session).await,
         #[cfg(feature = "mount")]
@@ -75,6 +93,9 @@ pub async fn run(cli: Cli, output: &Arc<Output>) -> Result<Exit, Failure> {
         Command::Repository(args) => repository::run(args, session).await,
         Command::Check(args) => repository::verify::run(args, session, Word::Check).await,
         Command::Forget(args) => repository::forget::run(args, session).await,
+        Command::Prune(args) => repository::prune::run(args, session).await,
+        Command::Stats(args) => repository::stats::run(args, session).await,
+        Command::Repair(args) => repository::repair::run(args, session).await,
         Command::Unlock(args) => repository::unlock::run(args, session).await,
         Command::Key(args) => repository::key::run(args, session).await,
         Command::Completion(_) | Command::Man(_) | Command::Reference(_) => unreachable!("answered above"),

@@ -20,7 +20,7 @@ use super::ls::tree_path;
 use crate::escape::{escape, escape_text};
 use crate::failure::Failure;
 use crate::figure;
-use crate::query::Found;
+use crate::query::{self, Found};
 use crate::session::{Opened, Session};
 use crate::show::snapshot;
 use crate::watcher::Watcher;
@@ -116,14 +116,14 @@ pub enum Damaged {
 
 /// Restores.
 pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
-    let (query, path) = session.query_with_path(&args.snapshot)?;
+    let (which, path) = session.query_with_path(&args.snapshot)?;
     let path = tree_path(&path)?;
     let selection = selection(&args)?;
     let target = session.absolute(&args.target)?;
-    session.refuse_inside_repository("restore", &target)?;
+    session.refuse_inside_repository("restore", &target).await?;
     session.with_own_end(LockKind::Shared, async |opened| {
         let (all, exit) = opened.snapshots(session).await?;
-        let found = query.choose(&all, &args.filter).map_err(|error| Failure::not_one(&error))?;
+        let found = query::choose(&which, &all, &args.filter).map_err(|error| Failure::not_one(&error))?;
         let restored = restore(&args, session, opened, found, path, selection, target).await?;
         Ok(exit.and(restored))
     })

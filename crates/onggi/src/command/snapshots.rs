@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use onggi_engine::exit::Exit;
 use onggi_repo::forget::{GroupBy, GroupKey};
 use onggi_repo::format::Snapshot;
+use onggi_repo::Which;
 use onggi_repo::lock::LockKind;
 use serde_json::{Value, json};
 
@@ -15,7 +16,7 @@ use crate::escape::escape_prose;
 use crate::failure::Failure;
 use crate::figure;
 use crate::output::Output;
-use crate::query::{Found, Query};
+use crate::query::{self, Found};
 use crate::session::Session;
 use crate::show::snapshot;
 
@@ -55,11 +56,11 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
 }
 
 /// Those that are named, or all that the filter takes.
-fn choose(all: &[Found], queries: &[Query], filter: &Filter) -> Result<Vec<Found>, Failure> {
+fn choose(all: &[Found], queries: &[Which], filter: &Filter) -> Result<Vec<Found>, Failure> {
     if queries.is_empty() {
         return Ok(all.iter().filter(|(_, snapshot)| filter.takes(snapshot)).cloned().collect());
     }
-    let named = queries.iter().map(|query| query.choose(all, filter).cloned().map_err(|error| Failure::not_one(&error)));
+    let named = queries.iter().map(|which| query::choose(which, all, filter).cloned().map_err(|error| Failure::not_one(&error)));
     named.collect()
 }
 

@@ -4,15 +4,17 @@ use onggi_engine::exit::Exit;
 use onggi_repo::forget::{
     Action, Candidate, ForgetMax, ForgetOptions, ForgetPlan, GroupBy, GroupPlan, Rules, TrustedTime, Verdict, plan_forget,
 };
+use onggi_repo::Which;
 use onggi_repo::lock::LockKind;
 use serde_json::{Value, json};
 
 use super::super::filter::Filter;
 use super::super::group::{self, parse_group_by};
+use super::prune;
 use crate::escape::escape_prose;
 use crate::failure::Failure;
 use crate::figure::{self, Table};
-use crate::query::{NotOne, Query};
+use crate::query;
 use crate::session::{Opened, Session};
 use crate::show::{node::moment, snapshot};
 use crate::watcher::show_problem;
@@ -177,10 +179,10 @@ fn by_rules(args: &Args, rules: &Rules, candidates: Vec<Candidate>, session: &Se
 }
 
 /// A plan for snapshots that are named one by one: the operator's word is the reason.
-fn named(queries: &[Query], candidates: Vec<Candidate>) -> Result<ForgetPlan, Failure> {
+fn named(queries: &[Which], candidates: Vec<Candidate>) -> Result<ForgetPlan, Failure> {
     let all: Vec<_> = candidates.iter().map(|one| (one.id, one.snapshot.clone())).collect();
-    let chosen = queries.iter().map(|query| query.choose(&all, &Filter::default()).map(|(id, _)| *id));
-    let chosen = chosen.collect::<Result<Vec<_>, NotOne>>().map_err(|error| Failure::not_one(&error))?;
+    let chosen = queries.iter().map(|which| query::choose(which, &all, &Filter::default()).map(|(id, _)| *id));
+    let chosen = chosen.collect::<Result<Vec<_>, _>>().map_err(|error| Failure::not_one(&error))?;
     let mut verdicts: Vec<Verdict> = candidates
         .into_iter()
         .filter(|one| chosen.contains(&one.id))
@@ -260,6 +262,9 @@ async fn apply(args: &Args, plan: &ForgetPlan, opened: &Opened, session: &Sessio
     let forgotten = opened.repo.forget(&opened.lock, plan).await;
     let forgotten = forgotten.map_err(|error| Failure::repository(format!("forget {what}"), &error))?;
     output.talk(format_args!("{} forgotten", figure::counted(forgotten as u64, "snapshot", "snapshots")));
+    if args.prune {
+        return prune::prune(&prune::Args::usual(false), opened, session).await;
+    }
     output.suggest("onggi repository prune");
     Ok(Exit::Done)
 }

@@ -2,6 +2,10 @@
 
 pub mod forget;
 pub mod key;
+pub mod list;
+pub mod prune;
+pub mod repair;
+pub mod stats;
 pub mod unlock;
 pub mod verify;
 
@@ -23,10 +27,14 @@ pub struct Args {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    List(list::Args),
     #[command(visible_alias = "check")]
     Verify(verify::Args),
     Forget(forget::Args),
+    Prune(prune::Args),
     Unlock(unlock::Args),
+    Repair(repair::Args),
+    Stats(stats::Args),
     Key(key::Args),
 }
 
@@ -35,6 +43,10 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     match args.verb {
         Verb::Verify(args) => verify::run(args, session, verify::Word::Verify).await,
         Verb::Forget(args) => forget::run(args, session).await,
+        Verb::List(args) => list::run(args, session).await,
+        Verb::Prune(args) => prune::run(args, session).await,
+        Verb::Repair(args) => repair::run(args, session).await,
+        Verb::Stats(args) => stats::run(args, session).await,
         Verb::Unlock(args) => unlock::run(args, session).await,
         Verb::Key(args) => key::run(args, session).await,
     }

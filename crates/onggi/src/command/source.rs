@@ -1,0 +1,128 @@
+//! `onggi source`: what the configuration says is backed up, and whether it can be.
+
+use clap::Subcommand;
+use onggi_engine::config::Config;
+use onggi_engine::exit::Exit;
+use onggi_source::{Purpose, SourceError};
+use serde_json::{Value, json};
+
+use crate::escape::escape_text;
+use crate::failure::Failure;
+use crate::figure::Table;
+use crate::member;
+use crate::session::Session;
+
+/// Lists and tests the configured sources.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  onggi source list\n  onggi source preflight hub")]
+pub struct Args {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do with sources.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Lists the sources of the configuration.
+    #[command(after_help = "Example:\n  onggi source list")]
+    List,
+    /// Proves access, versions and space; changes nothing.
+    #[command(after_help = "Examples:\n  onggi source preflight\n  onggi source preflight hub")]
+    Preflight(Names),
+    /// Names the units that are there now.
+    #[command(after_help = "Example:\n  onggi source discover hub")]
+    Discover(Names),
+}
+
+/// Which sources.
+#[derive(Debug, clap::Args)]
+pub struct Names {
+    /// Only these.
+    #[arg(value_name = "SOURCE")]
+    pub names: Vec<String>,
+}
+
+/// Does it.
+pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
+    let config = session.config().await?.ok_or_else(|| {
+        Failure::usage("read the sources").because("there is no configuration").hint("onggi config check --config FILE")
+    })?;
+    match args.verb {
+        Verb::List => Ok(list(&config, session)),
+        Verb::Preflight(names) => ask(&config, &names, session, Asked::Preflight).await,
+        Verb::Discover(names) => ask(&config, &names, session, Asked::Discover).await,
+    }
+}
+
+fn list(config: &Config, session: &Session) -> Exit {
+    let own = config.sources.iter().map(|(name, source)| (name, source.source.kind(), ""));
+    let others = config.without_adapter.iter().map(|(name, kind)| (name, kind.as_str(), "no adapter in this build"));
+    let rows: Vec<_> = own.chain(others).collect();
+    let output = &session.output;
+    if output.is_json() {
+        let documents = rows.iter().map(|(name, kind, note)| json!({"name": name, "kind": kind, "runs": note.is_empty()}));
+        output.json(Value::Array(documents.collect()));
+        return Exit::Done;
+    }
+    let mut table = Table::new(&["Name", "Kind", ""]);
+    rows.into_iter().for_each(|(name, kind, note)| table.row(vec![name.clone(), kind.to_owned(), note.to_owned()]));
+    table.lines().iter().for_each(|line| output.data(line));
+    Exit::Done
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Preflight,
+    Discover,
+}
+
+async fn ask(config: &Config, wanted: &Names, session: &Session, asked: Asked) -> Result<Exit, Failure> {
+    let names: Vec<&String> = match wanted.names.is_empty() {
+        true => config.sources.keys().collect(),
+        false => wanted.names.iter().collect(),
+    };
+    let run = session.run(Purpose::Backup);
+    let (mut exit, mut documents) = (Exit::Done, Vec::new());
+    let mut table = Table::new(&["Source", "Unit", "Name"]);
+    for name in names {
+        let surroundings = member::surroundings(session, name).await?;
+        let configured = match config.source(name, surroundings) {
+            Ok(configured) => configured,
+            Err(error) => {
+                failed(session, &mut exit, &Failure::usage(format!("use source {}", escape_text(name))).because(error));
+                continue;
+            }
+        };
+        let mut answer: Result<Vec<_>, SourceError> = configured.source.preflight(&run.context).await.map(|()| Vec::new());
+        if answer.is_ok() && asked == Asked::Discover {
+            answer = configured.source.discover(&run.context).await;
+        }
+        match answer {
+            Err(error) => {
+                let act = format!("ask source {}", escape_text(name));
+                failed(session, &mut exit, &Failure::new(Exit::from(&error), act).chain(&error));
+            }
+            Ok(_) if asked == Asked::Preflight => {
+                session.output.talk(format_args!("ok {}", escape_text(name)));
+                documents.push(json!({"source": name, "ok": true}));
+            }
+            Ok(units) => {
+                for unit in units {
+                    documents.push(json!({"source": name, "unit": unit.id.as_str(), "name": unit.name}));
+                    table.row(vec![name.clone(), escape_text(unit.id.as_str()).into_owned(), escape_text(&unit.name).into_owned()]);
+                }
+            }
+        }
+    }
+    if session.output.is_json() {
+        session.output.json(Value::Array(documents));
+    } else if asked == Asked::Discover {
+        table.lines().iter().for_each(|line| session.output.data(line));
+    }
+    Ok(exit)
+}
+
+fn failed(session: &Session, exit: &mut Exit, failure: &Failure) {
+    failure.report(&session.output);
+    *exit = exit.and(failure.exit());
+}
