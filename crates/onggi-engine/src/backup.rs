@@ -47,8 +47,8 @@ use std::{
     time::Duration,
 };
 
-/// How often a group is captured anew, each time in a new window.
-const ATTEMPTS_MAX: u32 = 3;
+/// How often a group is captured anew, each time in a new window, where nobody waits for the answer.
+pub const ATTEMPTS_DEFAULT: u32 = 3;
 
 /// One member of a run: a unit of a configured source.
 #[derive(Clone, Copy)]
@@ -104,6 +104,9 @@ pub struct Job<'a> {
     pub history: &'a History,
     /// The longest freeze.
     pub hold: Duration,
+    /// How often the group is captured at most; [`ATTEMPTS_DEFAULT`] in schedules, 1 where somebody waits or what is
+    /// captured can be read only once.
+    pub attempts: u32,
     /// Units that are read at once, after the window.
     pub drains: usize,
     /// Memory of one archive.
@@ -138,7 +141,7 @@ pub async fn back_up(cx: &Context, job: &Job<'_>, members: &[Member<'_>]) -> Run
         attempt += 1;
         let (results, window) = run_once(cx, job, members, &units).await;
         let again = results.iter().all(|result| result.as_ref().is_err_and(UnitError::is_worth_another_window));
-        if !again || attempt == ATTEMPTS_MAX || !window.failed_thaws.is_empty() {
+        if !again || attempt >= job.attempts || !window.failed_thaws.is_empty() {
             break (results, window);
         }
         if cx.sleep(Duration::from_secs(10 << attempt)).await.is_err() {

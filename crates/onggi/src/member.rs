@@ -30,11 +30,14 @@ const NAME_MAX: usize = 200;
 
 /// A source to be backed up.
 pub struct Planned {
-    source: Box<dyn Source>,
+    /// Its adapter.
+    pub source: Box<dyn Source>,
     /// What the engine must know of its units.
-    plan: UnitPlan,
+    pub plan: UnitPlan,
     /// Only this unit, by id or name.
     unit: Option<String>,
+    /// It is one of the configuration.
+    is_configured: bool,
 }
 
 /// All that is to be backed up.
@@ -43,6 +46,13 @@ pub struct Selected {
     pub planned: Vec<Planned>,
     /// Why others cannot.
     pub faults: Vec<SourceFault>,
+}
+
+impl Selected {
+    /// Whether all of it is of the configuration, so that it can be read again.
+    pub fn is_configured(&self) -> bool {
+        self.planned.iter().all(|planned| planned.is_configured)
+    }
 }
 
 /// One unit, ready for the engine.
@@ -136,7 +146,7 @@ impl Builder<'_> {
         let configured = config.ok_or_else(unknown)?.source(name, surroundings_at(self.session, name, self.repository.as_deref()))?;
         let mut plan = configured.plan();
         plan.tags.extend(self.tags());
-        Ok(Planned { source: configured.source, plan, unit })
+        Ok(Planned { source: configured.source, plan, unit, is_configured: true })
     }
 
     fn of_paths(&self, paths: Vec<PathBuf>) -> Result<Planned, Failure> {
@@ -161,7 +171,7 @@ impl Builder<'_> {
         let excludes = selection.exclude.iter().chain(&selection.iexclude).cloned().collect();
         let name = name_of(&shown);
         let source = self.build(&SourceConfig::Paths(config), &name)?;
-        Ok(Planned { source, plan: UnitPlan { excludes, ..self.plan(name, "paths", shown) }, unit: None })
+        Ok(Planned { source, plan: UnitPlan { excludes, ..self.plan(name, "paths", shown) }, unit: None, is_configured: false })
     }
 
     fn tell_of_repository_inside(&self, paths: &[PathBuf]) {
@@ -186,7 +196,7 @@ impl Builder<'_> {
             let stream = Stdin::new(tokio::io::stdin(), path, unit);
             let stream = if stdin.allow_empty { stream.allow_empty() } else { stream };
             let name = format!("/{file}");
-            return Ok(Planned { source: Box::new(stream), plan: self.plan(name.clone(), "command", vec![name]), unit: None });
+            return Ok(Planned { source: Box::new(stream), plan: self.plan(name.clone(), "command", vec![name]), unit: None, is_configured: false });
         }
         let words = self.args.what.iter().map(|word| word.to_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
         let command = words.filter(|words| !words.is_empty()).ok_or_else(|| {
@@ -198,7 +208,7 @@ impl Builder<'_> {
         let config = CommandConfig { command, file: name.clone(), allow_empty: stdin.allow_empty, ..CommandConfig::default() };
         let source = self.build(&SourceConfig::Command(config), &name)?;
         let paths = vec![format!("/command/{name}")];
-        Ok(Planned { source, plan: self.plan(name, "command", paths), unit: None })
+        Ok(Planned { source, plan: self.plan(name, "command", paths), unit: None, is_configured: false })
     }
 
     fn build(&self, config: &SourceConfig, name: &str) -> Result<Box<dyn Source>, Failure> {

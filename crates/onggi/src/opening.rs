@@ -187,6 +187,25 @@ fn access(machine: &Machine) -> Access {
     access
 }
 
+/// Nobody is asked for the password of a repository that is not there.
+pub async fn refuse_absent(place: &Place, stack: &Stack) -> Result<(), Failure> {
+    let storage = stack.uncached();
+    let is_absent = match storage.list(FileType::Key).try_next().await {
+        Ok(first) => first.is_none(),
+        Err(error) => error.is_not_found(),
+    };
+    if is_absent { Err(absent(place)) } else { Ok(()) }
+}
+
+fn absent(place: &Place) -> Failure {
+    let failure = Failure::new(Exit::NoRepository, format!("open repository {}", place.location));
+    if place.is_default {
+        failure.because("there is none yet").hint("onggi init")
+    } else {
+        failure.because("there is no repository").hint("check -r; `onggi init` makes a new one there")
+    }
+}
+
 /// Opens a repository over its storage.
 pub async fn repository(
     place: &Place,
@@ -198,10 +217,7 @@ pub async fn repository(
     let act = || format!("open repository {}", place.location);
     let failed = |error: &RepoError| {
         let failure = Failure::repository(act(), error);
-        if failure.exit() == Exit::NoRepository && place.is_default {
-            return Failure::new(Exit::NoRepository, act()).because("there is none yet").hint("onggi init");
-        }
-        failure
+        if failure.exit() == Exit::NoRepository { absent(place) } else { failure }
     };
     let key_hint = match &globals.key_hint {
         Some(start) => Some(key_of(stack, start).await.map_err(|error| failed(&error))?),

@@ -296,6 +296,9 @@ impl Session {
 
     async fn open_with(&self, place: &Place, source: &PasswordSource, caching: Caching) -> Result<Repository, Failure> {
         let stack = self.stack(place, caching).await?;
+        if *source == PasswordSource::Terminal {
+            opening::refuse_absent(place, &stack).await?;
+        }
         let question = format!("password of {}: ", place.location);
         let password = opening::password(source, &self.machine, &question).await?;
         let repo = opening::repository(place, &stack, &password, &self.globals, &self.machine).await?;

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use onggi_engine::{
-    backup::{HOLD_DEFAULT, History, Job, Member, Parents, UnitPlan, back_up},
+    backup::{ATTEMPTS_DEFAULT, HOLD_DEFAULT, History, Job, Member, Parents, UnitPlan, back_up},
     recover::{Recovery, recover},
     report::{RunReport, UnitReport},
     watch::Unwatched,
@@ -62,6 +62,7 @@ impl Bed {
             lock: &self.lock,
             history,
             hold: wish.hold,
+            attempts: ATTEMPTS_DEFAULT,
             drains: 2,
             budget: WriteBudget::STANDARD,
             spill: None,

@@ -6,18 +6,20 @@ use std::time::Duration;
 
 use clap::ValueHint;
 use jiff::tz::TimeZone;
-use onggi_engine::backup::{HOLD_DEFAULT, History, Job, Member, Parents, back_up};
+use onggi_engine::backup::{ATTEMPTS_DEFAULT, HOLD_DEFAULT, History, Job, Member, Parents, back_up};
 use onggi_engine::exit::Exit;
+use onggi_engine::recover::{self, recover};
 use onggi_engine::report::{RunReport, UnitOutcome, UnitReport};
 use onggi_repo::WriteBudget;
 use onggi_repo::lock::LockKind;
-use onggi_source::Purpose;
+use onggi_source::{Context, Purpose, Remnant, Unit};
 use serde_json::{Value, json};
 
 use super::filter::Filter;
+use crate::escape::escape_text;
 use crate::failure::Failure;
 use crate::figure;
-use crate::member::{self, Selected};
+use crate::member::{self, Planned, Selected};
 use crate::query;
 use crate::session::{Opened, Session};
 use crate::value::{Moment, Size};
@@ -134,6 +136,7 @@ async fn back_up_all(args: &Args, selected: &Selected, session: &Session, opened
         lock: &opened.lock,
         history: &history,
         hold: HOLD_DEFAULT,
+        attempts: if selected.is_configured() { ATTEMPTS_DEFAULT } else { 1 },
         drains: 2,
         budget: WriteBudget::STANDARD,
         spill: Some(session.private_folder("spool")?),
@@ -143,6 +146,9 @@ async fn back_up_all(args: &Args, selected: &Selected, session: &Session, opened
     };
     let members: Vec<Member<'_>> =
         units.iter().map(|unit| Member { source: unit.source, unit: &unit.unit, plan: &unit.plan }).collect();
+    for planned in &selected.planned {
+        settle(planned, &job, &run.context, session).await;
+    }
     let ticker = watcher.draw();
     let report = back_up(&run.context, &job, &members).await;
     drop(ticker);
@@ -157,6 +163,20 @@ async fn back_up_all(args: &Args, selected: &Selected, session: &Session, opened
     let exit = Exit::of_units(report.units.iter().map(|unit| unit.exit).chain(others)).and(report.exit());
     // A stop that the operator asked for is told as the signal it was.
     Ok(session.interrupt.exit().filter(|_| exit != Exit::Done).unwrap_or(exit))
+}
+
+/// What earlier runs left in a source goes first.
+async fn settle(planned: &Planned, job: &Job<'_>, cx: &Context, session: &Session) {
+    let plan = |_: &Unit| planned.plan.clone();
+    let is_alive = |remnant: &Remnant| recover::is_alive(cx, remnant);
+    let recovery = recover(cx, job, &*planned.source, &plan, &is_alive).await;
+    for settled in &recovery.settled {
+        let (name, what) = (escape_text(&settled.unit.name), escape_text(&settled.what));
+        session.output.detail(format_args!("left by an earlier run: {name}: {what}: {:?}", settled.how));
+    }
+    for problem in &recovery.problems.first {
+        show_problem(&session.output, problem, "recover");
+    }
 }
 
 fn parents(args: &Args, history: &History) -> Result<Parents, Failure> {

@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 
 use super::filter::Filter;
 use super::group::parse_group_by;
-use crate::escape::escape_prose;
 use crate::failure::Failure;
 use crate::figure;
 use crate::output::Output;
@@ -94,7 +93,7 @@ fn show(chosen: &[Found], args: &Args, output: &Output) {
         (false, None) => show_table(chosen, args.compact, output),
         (false, Some(groups)) => {
             for (key, members) in groups {
-                output.data(format_args!("snapshots of {}", escape_prose(&key.to_string())));
+                output.data(format_args!("snapshots of {}", snapshot::group(&key)));
                 show_table(&members, args.compact, output);
                 output.data("");
             }

@@ -1,10 +1,11 @@
 //! Snapshots.
 
+use onggi_repo::forget::GroupKey;
 use onggi_repo::format::{Snapshot, SnapshotId};
 use serde_json::{Map, Value};
 
 use super::node::moment;
-use crate::escape::escape_text;
+use crate::escape::{escape_prose, escape_text};
 use crate::figure::{self, Table};
 
 /// A snapshot as `restic snapshots --json` prints it, with everything that other programs stored in it.
@@ -55,6 +56,17 @@ pub fn table<'a>(all: impl IntoIterator<Item = &'a (SnapshotId, Snapshot)>, is_c
         }
     }
     table.lines()
+}
+
+/// What the snapshots of a group have in common, for people.
+pub fn group(key: &GroupKey) -> String {
+    match key {
+        // A source that is named like a path was backed up without a configuration.
+        GroupKey::Unit { source, unit } if source.starts_with('/') => {
+            format!("{} by {}", escape_text(source), escape_text(unit))
+        }
+        key => escape_prose(&key.to_string()).into_owned(),
+    }
 }
 
 /// Tags that people gave; those that onggi sets on every snapshot say nothing here.

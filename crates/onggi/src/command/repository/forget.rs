@@ -202,7 +202,7 @@ fn show(plan: &ForgetPlan, session: &Session) {
         return;
     }
     for group in &plan.groups {
-        output.data(format_args!("snapshots of {}", escape_prose(&group.key.to_string())));
+        output.data(format_args!("snapshots of {}", snapshot::group(&group.key)));
         let mut table = Table::new(&["", "ID", "Time", "Host", "Reason"]);
         for verdict in &group.verdicts {
             let word = if verdict.action == Action::Keep { "keep" } else { "forget" };
