@@ -205,7 +205,9 @@ fn by_pack(here: &Repository, wanted: &Marks) -> Vec<(PackId, Vec<PackEntry>)> {
         }
     });
     let mut packs: Vec<_> = packs.into_iter().collect();
-    packs.iter_mut().for_each(|(_, entries)| entries.sort_by_key(|entry| entry.offset));
+    for (_, entries) in &mut packs {
+        entries.sort_by_key(|entry| entry.offset);
+    }
     packs.sort_by_key(|(pack, _)| *pack);
     packs
 }

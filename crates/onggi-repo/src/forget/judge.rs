@@ -74,13 +74,17 @@ pub(super) fn judge(rules: &Rules, candidates: Vec<Candidate>, options: &ForgetO
     #[cfg(not(sabotage = "SB12"))]
     let trusted = options.trusted;
     let mut cases: Vec<_> = candidates.into_iter().map(|candidate| Case::new(candidate, trusted)).collect();
-    cases.sort_by(|a, b| (b.instant, b.candidate.id).cmp(&(a.instant, a.candidate.id)));
+    cases.sort_by_key(|case| std::cmp::Reverse((case.instant, case.candidate.id)));
     let (mut counted, uncounted): (Vec<_>, Vec<_>) =
         cases.into_iter().partition(|case| !case.candidate.snapshot.has_tag(INCOMPLETE));
     let newest = counted.iter().map(|case| (case.instant, case.moment)).find(|(instant, _)| *instant <= options.now);
     let newest = newest.map_or_else(|| utc(options.now), |(_, moment)| moment);
-    rules.iter().for_each(|rule| apply(rule, &mut counted, newest, trusted));
-    counted.iter_mut().for_each(|case| honour_delete_rule(case, options.now));
+    for rule in rules.iter() {
+        apply(rule, &mut counted, newest, trusted);
+    }
+    for case in &mut counted {
+        honour_delete_rule(case, options.now);
+    }
     let newest_counted = counted.first().map(|case| case.instant);
     let mut verdicts: Vec<_> = counted.into_iter().map(|case| (case.instant, verdict(case))).collect();
     verdicts.extend(uncounted.into_iter().map(|case| (case.instant, incomplete(case, newest_counted))));
@@ -181,7 +185,7 @@ fn honour_delete_rule(case: &mut Case, now: Timestamp) {
     match case.candidate.snapshot.delete_rule() {
         Some(DeleteRule::Never) => case.reasons.push("marked never to be deleted".into()),
         Some(DeleteRule::After(time)) if time.instant > now => {
-            case.reasons.push(format!("not to be deleted before {time}"))
+            case.reasons.push(format!("not to be deleted before {time}"));
         }
         _ => {}
     }

@@ -114,7 +114,7 @@ impl Period {
         let date = moment.date();
         let (year, month, day) = (i32::from(date.year()), i32::from(date.month()), i32::from(date.day()));
         match self {
-            Self::Each => [position as i32, 0, 0, 0],
+            Self::Each => [i32::try_from(position).unwrap_or(i32::MAX), 0, 0, 0],
             Self::Hour => [year, month, day, i32::from(moment.hour())],
             Self::Day => [year, month, day, 0],
             Self::Week => {

@@ -78,15 +78,12 @@ pub(super) fn decompress(what: &'static str, frame: &[u8], length_max: usize, ou
         let decompressor = slot.get_or_insert_with(|| Decompressor::new().expect("memory for a small context"));
         decompressor.decompress_to_buffer(frame, &mut out[..])
     });
-    match written {
-        Ok(written) => {
-            out.truncate(written);
-            Ok(())
-        }
-        Err(_) => {
-            out.clear();
-            Err(FormatError::invalid(what, "the zstd frame is damaged or longer than allowed"))
-        }
+    if let Ok(written) = written {
+        out.truncate(written);
+        Ok(())
+    } else {
+        out.clear();
+        Err(FormatError::invalid(what, "the zstd frame is damaged or longer than allowed"))
     }
 }
 

@@ -174,6 +174,8 @@ impl KeyFile {
     /// Derives the user key and opens the master key.
     pub fn open(&self, password: &SecretString) -> Result<MasterKey, KeyError> {
         let user = user_key(self.cost, password, &self.salt)?;
+        #[cfg(sabotage = "SB21")]
+        let _ = &self.data[..seal::OVERHEAD];
         if self.data.len() < seal::OVERHEAD {
             return Err(FormatError::invalid(WHAT, "its data is cut short").into());
         }

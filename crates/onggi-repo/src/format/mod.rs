@@ -32,7 +32,7 @@ pub use index::{IndexFile, IndexPack};
 pub use json::Unknown;
 pub use key_file::{KdfCost, KeyError, KeyFile, NewKeyFile};
 pub use lock_file::LockFile;
-pub use node::{Node, mode_of, NodeKind, Xattr};
+pub use node::{Node, NodeKind, Xattr, mode_of};
 pub use pack::PackEntry;
 pub use polynomial::{BadPolynomial, Polynomial};
 pub use seal::MasterKey;

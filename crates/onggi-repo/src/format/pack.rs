@@ -87,7 +87,7 @@ pub fn read_header(key: &MasterKey, tail: &[u8], pack_length: u64) -> Result<Hea
     let (rest, length) =
         tail.split_last_chunk::<LENGTH>().ok_or_else(|| FormatError::invalid(WHAT, "the pack is cut short"))?;
     let length = u32::from_le_bytes(*length) as usize;
-    if length < OVERHEAD + PLAIN_ENTRY || length > HEADER_MAX {
+    if !(OVERHEAD + PLAIN_ENTRY..=HEADER_MAX).contains(&length) {
         return Err(FormatError::invalid(WHAT, format!("its length {length} is not possible")));
     }
     let needed = (length + LENGTH) as u64;

@@ -16,7 +16,7 @@ fn quote_slowly(name: &[u8]) -> String {
     let mut out = String::with_capacity(name.len() + 8);
     for chunk in name.utf8_chunks() {
         chunk.valid().chars().for_each(|c| quote_char(c, &mut out));
-        chunk.invalid().iter().for_each(|byte| out.push_str(&format!("\\x{byte:02x}")));
+        chunk.invalid().iter().for_each(|&byte| escape(&mut out, 'x', 2, byte.into()));
     }
     out
 }
@@ -33,10 +33,16 @@ fn quote_char(c: char, out: &mut String) {
         '\t' => out.push_str("\\t"),
         '\x0b' => out.push_str("\\v"),
         _ if is_printable(c) => out.push(c),
-        '\0'..=' ' | '\x7f' => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-        '\0'..='\u{ffff}' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-        _ => out.push_str(&format!("\\U{:08x}", u32::from(c))),
+        '\0'..=' ' | '\x7f' => escape(out, 'x', 2, c.into()),
+        '\0'..='\u{ffff}' => escape(out, 'u', 4, c.into()),
+        _ => escape(out, 'U', 8, c.into()),
     }
+}
+
+fn escape(out: &mut String, letter: char, digits: u32, number: u32) {
+    out.extend(['\\', letter]);
+    let nibbles = (0..digits).rev().map(|digit| (number >> (4 * digit)) & 15);
+    out.extend(nibbles.filter_map(|nibble| char::from_digit(nibble, 16)));
 }
 
 /// Go's `IsPrint`: a letter, mark, number, punctuation, symbol, or the ASCII space.

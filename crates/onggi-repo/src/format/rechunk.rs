@@ -148,6 +148,8 @@ mod tests {
         let (ends, read) = run(&chunker(128), &old, vec![50_000..50_001], &bytes);
         assert_eq!(ends, cuts(&chunker(128), &bytes, 0));
         assert!(read < 5000, "{read}");
+        let planned = Planner::new(old, vec![50_000..50_001], 100_000).planned_reads();
+        assert!(planned < 5000, "{planned}");
     }
 
     fn change() -> impl Strategy<Value = (usize, usize, u8)> {

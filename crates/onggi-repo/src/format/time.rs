@@ -74,13 +74,11 @@ impl fmt::Display for Time {
         write!(f, "{:02}:{:02}:{:02}", time.hour(), time.minute(), time.second())?;
         write_fraction(f, time.subsec_nanosecond().unsigned_abs())?;
         let minutes = self.offset / 60;
-        match minutes {
-            0 => f.write_str("Z"),
-            _ => {
-                let sign = if minutes < 0 { '-' } else { '+' };
-                write!(f, "{sign}{:02}:{:02}", minutes.abs() / 60, minutes.abs() % 60)
-            }
+        if minutes == 0 {
+            return f.write_str("Z");
         }
+        let sign = if minutes < 0 { '-' } else { '+' };
+        write!(f, "{sign}{:02}:{:02}", minutes.abs() / 60, minutes.abs() % 60)
     }
 }
 

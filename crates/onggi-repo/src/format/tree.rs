@@ -36,9 +36,6 @@ impl Tree {
         struct Raw {
             nodes: Option<Vec<Node>>,
         }
-        if json.iter().filter(|&&byte| byte == b'{').count() > 4 * NODES_MAX {
-            return Err(FormatError::invalid(WHAT, "more entries than a directory may have"));
-        }
         let raw: Raw = serde_json::from_slice(json).map_err(|fault| FormatError::json(WHAT, &fault))?;
         let nodes = raw.nodes.unwrap_or_default();
         if nodes.len() > NODES_MAX {

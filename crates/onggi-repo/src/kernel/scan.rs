@@ -20,6 +20,7 @@ pub struct Run {
 
 impl Run {
     /// The same run counted from `by` bytes earlier.
+    #[must_use]
     pub fn shifted(self, by: u64) -> Self {
         Self { first: self.first + by, last: self.last + by }
     }
@@ -64,7 +65,9 @@ impl Scanner {
         }
         let mut hits: [Vec<Run>; STREAMS] = Default::default();
         self.scan_streams(bytes, segment, &mut hits);
-        hits.iter().for_each(|hits| found.extend_from_slice(hits));
+        for hits in &hits {
+            found.extend_from_slice(hits);
+        }
         self.scan_one(bytes, segment * STREAMS, found);
     }
 

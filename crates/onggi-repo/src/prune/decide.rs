@@ -31,15 +31,11 @@ pub(super) fn decide(packs: &[PackUse], survey: &Survey, options: &PruneOptions,
     choose_repack(&mut plan, candidates, options);
     let announced: HashSet<PackId> = packs.iter().map(|pack| pack.info.id).collect();
     plan.unreferenced = survey.packs.keys().filter(|id| !announced.contains(id)).copied().collect();
-    let lists = [
-        &mut plan.mark,
-        &mut plan.recover,
-        &mut plan.remove,
-        &mut plan.waiting,
-        &mut plan.drop,
-        &mut plan.unreferenced,
-    ];
-    lists.into_iter().for_each(|list| list.sort_unstable());
+    for list in
+        [&mut plan.mark, &mut plan.recover, &mut plan.remove, &mut plan.waiting, &mut plan.drop, &mut plan.unreferenced]
+    {
+        list.sort_unstable();
+    }
     let freed = plan.mark.iter().chain(&plan.remove).chain(&plan.unreferenced).chain(&plan.repack);
     let freed: u64 = freed.filter_map(|id| survey.packs.get(id)).sum();
     plan.freed_bytes = freed.saturating_sub(plan.repacked_bytes);
@@ -81,7 +77,7 @@ fn choose_repack(plan: &mut PrunePlan, packs: Vec<&PackUse>, options: &PruneOpti
     });
     let mut unused: u64 = packs.iter().map(|pack| pack.unused_bytes).sum();
     let allowed = match options.max_unused {
-        MaxUnused::Percent(percent) => (plan.used_bytes as f64 * percent.max(0.0) / 100.0) as u64,
+        MaxUnused::Percent(percent) => share(plan.used_bytes, percent),
         MaxUnused::Bytes(bytes) => bytes,
         MaxUnused::Unlimited => u64::MAX,
     };
@@ -98,6 +94,12 @@ fn choose_repack(plan: &mut PrunePlan, packs: Vec<&PackUse>, options: &PruneOpti
         }
     }
     plan.left_bytes = unused;
+}
+
+/// So many percent of some bytes.
+#[expect(clippy::cast_sign_loss, reason = "a share of nothing negative is not negative")]
+fn share(bytes: u64, percent: f64) -> u64 {
+    (bytes as f64 * percent.max(0.0) / 100.0) as u64
 }
 
 /// Fully needed packs so small that together they are worth a rewrite.

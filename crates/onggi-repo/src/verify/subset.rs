@@ -68,7 +68,7 @@ pub(super) fn choose(repo: &Repository, data: ReadData, mut present: Vec<(PackId
             present
         }
         ReadData::Percent(percent) => {
-            let count = (present.len() as f64 * percent / 100.0).ceil() as usize;
+            let count = share(present.len(), percent);
             shuffle(&mut present, count, random);
             present.truncate(count);
             present
@@ -85,6 +85,12 @@ pub(super) fn choose(repo: &Repository, data: ReadData, mut present: Vec<(PackId
             present
         }
     }
+}
+
+/// So many percent of some packs, rounded up.
+#[expect(clippy::cast_sign_loss, reason = "the share was read as positive")]
+fn share(packs: usize, percent: f64) -> usize {
+    (packs as f64 * percent / 100.0).ceil() as usize
 }
 
 /// Brings that many random items to the front.
