@@ -198,7 +198,8 @@ pub struct Context {
     pub world: Arc<dyn World>,
     /// Problems and progress.
     pub monitor: Arc<dyn Monitor>,
-    /// The sources' share of memory, in bytes: buffers above 64 KiB are taken from it, before they are filled.
+    /// The sources' share of memory, in bytes: buffers above 64 KiB are taken from it, before they are filled. At least
+    /// 1 MiB, since no adapter asks for more than that at once.
     pub memory: Arc<Semaphore>,
     /// Bytes per second allowed now, for systems that can limit themselves; the engine keeps to it in `push`.
     pub rate: Option<u64>,

@@ -210,4 +210,17 @@ mod tests {
         }
         assert!(serde_json::from_str::<TreePath>("\"a/../b\"").is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_checked_path_leads_nowhere_else(bytes: Vec<u8>) {
+            if let Ok(path) = TreePath::new(&bytes) {
+                let rebuilt = path.components().try_fold(TreePath::root(), |path, name| path.join(name));
+                proptest::prop_assert_eq!(rebuilt.unwrap(), path.clone());
+                let bad = |name: &[u8]| matches!(name, b"" | b"." | b"..") || name.contains(&0);
+                proptest::prop_assert!(!path.components().any(bad));
+                proptest::prop_assert!(!path.to_string().contains(char::is_control));
+            }
+        }
+    }
 }

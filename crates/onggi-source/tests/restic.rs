@@ -1,6 +1,6 @@
 //! Kind `paths` beside the real restic: the same roots and patterns give the same paths. Skipped, and said so, where
 //! there is no restic.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says what it skips")]
 
 mod support;
 

@@ -361,3 +361,92 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod model {
+    //! The matcher beside a naive one that expands `**` and tries every offset, as restic does.
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Every way to read a glob: one character at a time, `*` as any number of them.
+    fn naive_glob(glob: &[char], name: &[char]) -> bool {
+        match glob.split_first() {
+            None => name.is_empty(),
+            Some(('*', rest)) => (0..=name.len()).any(|skipped| naive_glob(rest, &name[skipped..])),
+            Some(('?', rest)) => !name.is_empty() && naive_glob(rest, &name[1..]),
+            Some((literal, rest)) => name.first() == Some(literal) && naive_glob(rest, &name[1..]),
+        }
+    }
+
+    fn naive_match(parts: &[&str], names: &[&str], is_anchored: bool) -> bool {
+        if let Some(stars) = parts.iter().position(|part| *part == "**") {
+            return (0..=names.len()).any(|count| {
+                let expanded = [&parts[..stars], &vec!["*"; count], &parts[stars + 1..]].concat();
+                naive_match(&expanded, names, is_anchored)
+            });
+        }
+        let glob =
+            |part: &str, name: &str| naive_glob(&part.chars().collect::<Vec<_>>(), &name.chars().collect::<Vec<_>>());
+        let last = if is_anchored { 0 } else { names.len() };
+        (0..=last).any(|offset| {
+            names.len() >= offset + parts.len()
+                && parts.iter().zip(&names[offset..]).all(|(part, name)| glob(part, name))
+        })
+    }
+
+    fn naive_exclude(patterns: &[String], path: &str) -> bool {
+        let names: Vec<_> = path.split('/').filter(|name| !name.is_empty()).collect();
+        patterns.iter().fold(false, |excluded, text| {
+            let (negated, text) = text.strip_prefix('!').map_or((false, text.as_str()), |text| (true, text));
+            let parts: Vec<_> = text.split('/').filter(|part| !part.is_empty()).collect();
+            let matches = naive_match(&parts, &names, text.starts_with('/'));
+            if negated { excluded && !matches } else { excluded || matches }
+        })
+    }
+
+    /// What the walk leaves out: it asks from the top down and does not go below what is left out.
+    fn walk_excludes(patterns: &Patterns, path: &str) -> bool {
+        let ends = (1..=path.len()).filter(|end| *end == path.len() || path.as_bytes()[*end] == b'/');
+        ends.into_iter().any(|end| patterns.exclude(&path.as_bytes()[..end], Asked::Above))
+    }
+
+    fn name() -> impl Strategy<Value = String> {
+        "[abé]{1,3}"
+    }
+
+    fn pattern() -> impl Strategy<Value = String> {
+        let part = prop_oneof![3 => "[abé*?]{1,3}", 1 => Just("**".to_owned())];
+        ("!?", "/?", prop::collection::vec(part, 1..4)).prop_map(|(not, root, parts)| not + &root + &parts.join("/"))
+    }
+
+    proptest! {
+        #[test]
+        fn the_matcher_agrees_with_the_naive_one(
+            texts in prop::collection::vec(pattern(), 1..4),
+            names in prop::collection::vec(name(), 1..5),
+        ) {
+            let mut patterns = Patterns::default();
+            for text in &texts {
+                patterns.push(Pattern::parse(text.as_bytes(), Case::Exact).unwrap());
+            }
+            let path = format!("/{}", names.join("/"));
+            prop_assert_eq!(patterns.exclude(path.as_bytes(), Asked::Nothing), naive_exclude(&texts, &path));
+            let above = (1..=names.len()).any(|count| naive_exclude(&texts, &format!("/{}", names[..count].join("/"))));
+            prop_assert_eq!(walk_excludes(&patterns, &path), above);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(text: Vec<u8>, path: Vec<u8>) {
+            for case in [Case::Exact, Case::Folded] {
+                let mut patterns = Patterns::default();
+                if let Ok(pattern) = Pattern::parse(&text, case) {
+                    patterns.push(pattern);
+                }
+                patterns.exclude(&path, Asked::Nothing);
+                patterns.exclude(&path, Asked::Above);
+            }
+        }
+    }
+}
