@@ -1,4 +1,29 @@
 //! The repository: an encrypted, deduplicated store of snapshots in the restic format, version 2.
+//!
+//! `format` says what the bytes mean and touches nothing; `kernel` holds the loops over every byte. Above them stand the
+//! open [`Repository`], its index and locks; then reading, writing ([`archive`]), and what keeps a repository in order:
+//! [`verify`], [`forget`], [`prune`], [`repair`], [`copy`]. Whatever removes or replaces is a plan first, which can be shown.
+//!
+//! # Who may work beside whom
+//!
+//! A shared lock (S) goes with other shared ones, an exclusive one (X) with none. Programs that take no locks are met by
+//! what the second table says.
+//!
+//! | | backup, copy to | restore, list, verify, copy from | forget, tags | prune | repair, upgrade, key removal |
+//! |---|---|---|---|---|---|
+//! | backup, copy to (S) | go on; a blob may be stored twice, prune drops one | go on | wait | wait | wait |
+//! | restore, list, verify, copy from (S) | go on | go on | wait | wait | wait |
+//! | forget, tags (X) | wait | wait | wait | wait | wait |
+//! | prune (X) | wait | wait | wait | wait | wait |
+//! | repair, upgrade, key removal (X) | wait | wait | wait | wait | wait |
+//!
+//! | without a lock, or after a long pause | what keeps data whole |
+//! |---|---|
+//! | a writer whose lock was not renewed publishes late | the publish fence looks at every pack it relies on again |
+//! | a writer builds upon a pack while prune marks it | marked packs are no duplicates for writers; removal comes a day later, after a second full look |
+//! | a reader uses a pack that prune marks | marked packs stay readable through the grace time |
+//! | a plan grows old | prune refuses it when snapshots or indexes changed |
+//! | two write the same file | names are hashes of content: both wrote the same bytes |
 
 pub mod archive;
 mod budget;
