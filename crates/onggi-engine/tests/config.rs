@@ -142,7 +142,7 @@ sources:
         "6:20: repositories.main.storage: no entry of storages is named \"dsk\"; did you mean disk?",
         "6:35: repositories.main.password: a secret must not stand in the file; put it in a file of mode 0600",
         "sources.a b: \"a b\" is no name",
-        "8:34: sources.a b.command: the command is empty",
+        "8:34: sources.a b.command: there is no command",
         "8:44: sources.a b.file",
         "8:62: sources.a b.time-limit: \"5 hours\" is no duration; write a number with s, m, h, d or w",
         "9:55: sources.c.chunker",

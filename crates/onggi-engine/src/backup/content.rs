@@ -75,9 +75,10 @@ pub(super) struct Before<'a> {
 }
 
 impl<'a> Before<'a> {
-    /// The chunks of a parent's file, if the repository knows all of them.
-    pub fn new(repo: &Repository, node: Option<&Node>, token: Option<&'a [u8]>) -> Self {
-        let length = |id: &BlobId| Some((*id, u64::from(repo.blob_length(BlobKind::Data, id)?)));
+    /// The chunks of a parent's file, if the repository has all of them and they will stay.
+    pub fn new(reader: &Reader<'_>, node: Option<&Node>, token: Option<&'a [u8]>) -> Self {
+        let length = |id: &BlobId| Some((*id, u64::from(reader.repo.blob_length(BlobKind::Data, id)?)));
+        let node = node.filter(|node| reader.archive.can_keep(node));
         let chunks = node.and_then(|node| node.chunks().iter().map(length).collect::<Option<Vec<_>>>());
         Self { chunks: chunks.unwrap_or_default(), token }
     }
@@ -235,7 +236,8 @@ impl Reader<'_> {
                 self.cx.check()?;
                 let length = usize::try_from(range.end - next).map_or(step, |left| left.min(step));
                 self.wait(length).await?;
-                let window = writer.window(length).await?;
+                // Memory may be scarce because the storage does not answer; the operator need not wait for that.
+                let window = self.cx.unless_stopped(writer.window(length)).await??;
                 reading.push_back(self.fill(content, next, window));
                 next += length as u64;
             }

@@ -25,6 +25,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 const RETRIES_MAX: u32 = 5;
 /// The longest pause before that.
 const PAUSE_MAX: Duration = Duration::from_mins(1);
+/// The longest that a stopped run stores what it read.
+const SAVE_MAX: Duration = Duration::from_mins(1);
 
 /// All items are in the archive.
 pub(super) struct Filled {
@@ -106,14 +108,22 @@ pub(super) async fn fill(
                 retries += 1;
             }
             Err(error) => {
-                if matches!(error, SourceError::Stopped(_))
-                    && let Err(error) = archive.flush().await
-                {
-                    tracing::info!(unit = name, error = crate::chain(&error), "what was read so far is not stored");
+                if matches!(error, SourceError::Stopped(_)) {
+                    save(&cx, &archive, name).await;
                 }
                 return Err(UnitError::Items(name.clone(), error));
             }
         }
+    }
+}
+
+/// Stores what was read so far, for the next run to find; not for long, since somebody waits.
+async fn save(cx: &Context, archive: &Archive, unit: &str) {
+    let saved = cx.for_cleanup(SAVE_MAX).unless_stopped(archive.flush()).await;
+    match saved {
+        Ok(Ok(())) => tracing::info!(unit, "what was read so far is stored"),
+        Ok(Err(error)) => tracing::info!(unit, error = crate::chain(&error), "what was read so far is not stored"),
+        Err(_) => tracing::info!(unit, "what was read so far is not stored in time"),
     }
 }
 

@@ -124,28 +124,25 @@ impl<'a> Sink<'a> {
     fn is_same(&self, item: &Item, new: &Node, parent: &Node) -> bool {
         match &item.version {
             Version::Unknown => false,
-            Version::Stat => {
-                let new = Node { size: item.metadata.size, ..new.clone() };
-                is_unchanged(&new, parent, item.metadata.ctime.is_some())
-            }
+            Version::Stat => is_unchanged(new, parent, item.metadata.ctime.is_some()),
             Version::Token(token) => parent.kind == NodeKind::File && self.versions.get(&item.path) == Some(token),
         }
     }
 
-    /// Takes a file over from the parent, if that has it in the same version.
-    async fn keep(&self, item: &Item, new: &Node, parent: Option<&Node>) -> Result<bool> {
-        let Some(parent) = parent.filter(|parent| self.is_same(item, new, parent)) else { return Ok(false) };
-        let kept = self.reader.archive.keep_file(item.path.as_bytes(), new.clone(), parent).await;
+    /// Takes a file over from the parent, if that has it in the same version. Gives the node back if not.
+    async fn keep(&self, item: &Item, new: Node, parent: Option<&Node>) -> Result<Option<Node>> {
+        let Some(parent) = parent.filter(|parent| self.is_same(item, &new, parent)) else { return Ok(Some(new)) };
+        let kept = self.reader.archive.keep_file(item.path.as_bytes(), new, parent).await;
         if !kept.map_err(|error| self.fail(error))? {
-            return Ok(false);
+            return Ok(Some(file_node(item)));
         }
         self.done(item, parent.size, "unmodified");
-        Ok(true)
+        Ok(None)
     }
 
     async fn take(&self, item: Item, content: Content<'_>) -> Result<Pushed> {
         self.reader.cx.check()?;
-        let new = node::of_item(&item);
+        let new = file_node(&item);
         let parent = self.parent(&item).await?;
         if !item.kind.is_file() {
             let pushed = compared(&new, parent.as_deref());
@@ -155,11 +152,9 @@ impl<'a> Sink<'a> {
             counter.add(1);
             return Ok(pushed);
         }
-        if self.keep(&item, &new, parent.as_deref()).await? {
-            return Ok(Pushed::Unmodified);
-        }
+        let Some(new) = self.keep(&item, new, parent.as_deref()).await? else { return Ok(Pushed::Unmodified) };
         let token = self.versions.get(&item.path).map(Vec::as_slice);
-        let before = Before::new(self.reader.repo, parent.as_deref(), token);
+        let before = Before::new(&self.reader, parent.as_deref(), token);
         match self.reader.read(content, self.chunking(&item), item.metadata.size, &before).await {
             Ok(read) => self.put_file(item, new, read, parent.is_some()).await,
             Err(Failure::Unit(error)) => Err(error),
@@ -225,6 +220,12 @@ impl<'a> Sink<'a> {
     }
 }
 
+/// An item's node with the size that was announced; that of its content replaces it.
+fn file_node(item: &Item) -> Node {
+    let size = if item.kind.is_file() { item.metadata.size } else { 0 };
+    Node { size, ..node::of_item(item) }
+}
+
 /// What became of an item without content.
 fn compared(new: &Node, parent: Option<&Node>) -> Pushed {
     match parent {
@@ -248,9 +249,8 @@ impl Items for Sink<'_> {
     async fn reuse(&self, item: &Item) -> Result<bool> {
         let mut flight = InFlight { torn: &self.torn, is_done: false };
         self.reader.cx.check()?;
-        let new = node::of_item(item);
         let kept = match self.parent(item).await? {
-            Some(parent) if item.kind.is_file() => self.keep(item, &new, Some(&*parent)).await?,
+            Some(parent) if item.kind.is_file() => self.keep(item, file_node(item), Some(&*parent)).await?.is_none(),
             _ => false,
         };
         flight.is_done = true;
