@@ -1,5 +1,5 @@
 //! Kind `paths` over files that change under its hands: they vanish, grow, shrink, and turn into something else.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says what it skips")]
 
 mod support;
 
@@ -155,4 +155,31 @@ fn unchanged_files_are_not_opened() {
         let (_, opened) = record_over(&bench, &source, &parent).await.unwrap();
         assert_eq!(opened, [TreePath::new("d/b").unwrap()]);
     });
+}
+
+#[test]
+fn a_leased_file_is_waited_for() {
+    let folder = Folder::with(&["d/a"]);
+    let holder = "import fcntl, signal, sys, time
+file = open(sys.argv[1], 'r+')
+def give_back(*_):
+    time.sleep(0.3)
+    fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    sys.exit()
+signal.signal(signal.SIGIO, give_back)
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print('held', flush=True)
+time.sleep(60)
+";
+    let mut command = std::process::Command::new("python3");
+    command.args(["-c", holder]).arg(folder.path("d/a")).stdout(std::process::Stdio::piped());
+    let Ok(mut child) = command.spawn() else {
+        eprintln!("skipped: nothing can hold a lease without python3");
+        return;
+    };
+    let mut said = [0; 4];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said).expect("the lease is held");
+    let found = meddled(&folder, |_| {}, |_| {});
+    assert_eq!((found.lines, found.problems), (vec!["d/".to_owned(), "d/a 3".to_owned()], vec![]));
+    assert!(child.wait().unwrap().success(), "it was asked to give the lease back");
 }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rustix::fs::{Advice, FileType, Mode, OFlags, SeekFrom, Stat};
@@ -26,6 +27,11 @@ const FREE_BYTES: usize = 64 << 10;
 const PIECES_MAX: usize = 65_536;
 /// From this length on the kernel is told to read far ahead, in bytes.
 const AHEAD_BYTES: u64 = 1 << 20;
+
+/// The kernel takes a lease away after 45 s (`/proc/sys/fs/lease-break-time`).
+const LEASE_WAIT_MAX: Duration = Duration::from_secs(50);
+/// How often a leased file is tried.
+const LEASE_STEP: Duration = Duration::from_millis(100);
 
 /// A file that may be read.
 pub(super) struct FileContent {
@@ -71,6 +77,20 @@ impl FileContent {
         Ok(Opened { fd, stat, always_waits: AtomicBool::new(false) })
     }
 
+    /// Somebody may hold a lease on the file, as Samba does for its clients, and is being asked to give it back.
+    async fn open_leased(&self, cx: &Context) -> Result<Opened, ReadError> {
+        let mut waited = Duration::ZERO;
+        loop {
+            match self.open_file() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && waited < LEASE_WAIT_MAX => {
+                    cx.sleep(LEASE_STEP).await?;
+                    waited += LEASE_STEP;
+                }
+                opened => return opened.map_err(|error| self.lost(&error)),
+            }
+        }
+    }
+
     fn opened(&self) -> Result<Arc<Opened>, ReadError> {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
         opened.ok_or_else(|| self.problem("io", "read before it was opened".to_owned()))
@@ -81,7 +101,7 @@ impl FileContent {
 impl ReadAt for FileContent {
     async fn open(&self, cx: &Context, _known: &Known<'_>) -> Result<Layout, ReadError> {
         cx.check()?;
-        let opened = self.open_file().map_err(|error| self.lost(&error))?;
+        let opened = self.open_leased(cx).await?;
         let layout = opened.layout().map_err(|error| self.lost(&error))?;
         if layout.length >= AHEAD_BYTES {
             let _ = rustix::fs::fadvise(&opened.fd, 0, None, Advice::Sequential); // a hint
