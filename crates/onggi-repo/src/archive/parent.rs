@@ -15,6 +15,7 @@ use std::{
     ops::Deref,
     sync::{Arc, Mutex, PoisonError},
 };
+use tokio::sync::OnceCell;
 
 /// Directories remembered with their trees.
 const REMEMBERED: usize = 64;
@@ -61,10 +62,15 @@ pub(super) struct Parents {
     directories: Mutex<Directories>,
 }
 
+/// Of a parent's directory: its number, and its path.
+type Key = (usize, Vec<u8>);
+/// Filled by the first of those who ask at once; the others wait for it.
+type Place = Arc<OnceCell<Option<Arc<Tree>>>>;
+
 #[derive(Default)]
 struct Directories {
-    trees: HashMap<(usize, Vec<u8>), Option<Arc<Tree>>>,
-    order: VecDeque<(usize, Vec<u8>)>,
+    trees: HashMap<Key, Place>,
+    order: VecDeque<Key>,
 }
 
 impl Parents {
@@ -95,23 +101,19 @@ impl Parents {
 
     /// The tree of a directory in one parent.
     async fn tree(&self, root: usize, path: &[u8]) -> Option<Arc<Tree>> {
-        let key = (root, path.to_vec());
-        if let Some(known) = self.directories().trees.get(&key) {
-            return known.clone();
-        }
+        let place = self.directories().place((root, path));
+        place.get_or_init(|| self.look_up(root, path)).await.clone()
+    }
+
+    async fn look_up(&self, root: usize, path: &[u8]) -> Option<Arc<Tree>> {
         let id = if path.is_empty() {
-            Some(self.roots[root])
+            self.roots[root]
         } else {
             let (parent, name) = split(path).ok()?;
-            let above = Box::pin(self.tree(root, parent)).await;
-            above.and_then(|tree| position(&tree, name).and_then(|index| tree.nodes()[index].subtree))
+            let above = Box::pin(self.tree(root, parent)).await?;
+            above.nodes()[position(&above, name)?].subtree?
         };
-        let tree = match id {
-            Some(id) => self.load(id).await,
-            None => None,
-        };
-        self.directories().remember(key, tree.clone());
-        tree
+        self.load(id).await
     }
 
     async fn load(&self, id: BlobId) -> Option<Arc<Tree>> {
@@ -134,15 +136,21 @@ impl Parents {
 }
 
 impl Directories {
-    fn remember(&mut self, key: (usize, Vec<u8>), tree: Option<Arc<Tree>>) {
-        if self.trees.insert(key.clone(), tree).is_none() {
-            self.order.push_back(key);
+    /// Where a directory's tree is or will be.
+    fn place(&mut self, (root, path): (usize, &[u8])) -> Place {
+        let key = (root, path.to_vec());
+        if let Some(place) = self.trees.get(&key) {
+            return Arc::clone(place);
         }
+        let place = Place::default();
+        self.trees.insert(key.clone(), Arc::clone(&place));
+        self.order.push_back(key);
         if self.order.len() > REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
             self.trees.remove(&oldest);
         }
+        place
     }
 }
 
