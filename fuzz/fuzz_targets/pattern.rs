@@ -1,2 +1,3 @@
+//! Feeds `pattern` of the lab's fuzz targets.
 #![no_main]
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| onggi_lab::fuzz::pattern(bytes));

@@ -10,6 +10,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("onggi-engine", &["onggi-repo", "onggi-source", "onggi-storage"]),
     ("onggi", &["onggi-engine", "onggi-repo", "onggi-source", "onggi-storage"]),
     ("onggi-lab", &["onggi-engine", "onggi-repo", "onggi-source", "onggi-storage"]),
+    ("onggi-fuzz", &["onggi-lab"]),
     ("xtask", &[]),
 ];
 

@@ -4,7 +4,8 @@ use super::tree::{Fault, File, Tree};
 
 /// Rules for Cargo.toml, Cargo.lock and whatever sets compiler flags.
 pub fn check(tree: &Tree) -> Vec<Fault> {
-    let manifests = tree.files().iter().filter(|file| file.is("/Cargo.toml"));
+    // fuzz/ is apart from the workspace and cannot inherit.
+    let manifests = tree.files().iter().filter(|file| file.is("/Cargo.toml") && !file.path.starts_with("fuzz/"));
     manifests.flat_map(member).chain(tree.files().iter().flat_map(flags)).chain(lock(tree)).collect()
 }
 

@@ -32,7 +32,7 @@ pub fn check(tree: &Tree) -> Vec<Fault> {
 fn faults(file: &File, machine: &str) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (number, line) in file.lines() {
-        for (word, instead) in BANNED.iter().filter(|(word, _)| holds(line, word)) {
+        for (word, instead) in BANNED.iter().filter(|(word, _)| holds(line, word) && !is_excused(line, word)) {
             faults.push(file.fault(number, format!("`{word}`: {instead}")));
         }
         if line.contains(machine) {
@@ -40,6 +40,11 @@ fn faults(file: &File, machine: &str) -> Vec<Fault> {
         }
     }
     faults
+}
+
+/// Tests that share a module between programs cannot expect a lint in each of them: an exception with a reason will do.
+fn is_excused(line: &str, word: &str) -> bool {
+    word.contains("allow(") && line.contains("reason = \"")
 }
 
 /// Whether the word stands in the line, not as part of a longer one.
