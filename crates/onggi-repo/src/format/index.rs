@@ -169,8 +169,8 @@ struct RawEntry {
     kind: RawKind,
     offset: u32,
     length: u32,
-    #[serde(default)]
-    uncompressed_length: u32,
+    /// rustic writes `null` for a blob that is not compressed.
+    uncompressed_length: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -187,7 +187,7 @@ impl<'de> Deserialize<'de> for PackEntry {
             RawKind::Data => BlobKind::Data,
             RawKind::Tree => BlobKind::Tree,
         };
-        let uncompressed_length = (raw.uncompressed_length != 0).then_some(raw.uncompressed_length);
+        let uncompressed_length = raw.uncompressed_length.filter(|length| *length != 0);
         let entry = Self { kind, id: raw.id, offset: raw.offset, length: raw.length, uncompressed_length };
         pack::check_lengths(&entry).map_err(de::Error::custom)?;
         Ok(entry)
