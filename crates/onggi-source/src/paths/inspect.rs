@@ -58,7 +58,7 @@ pub(super) enum Xattrs {
     Ignore,
 }
 
-/// One call where there are none. There is no call that takes a directory and a name, so the name goes through `/proc`,
+/// One call where there are none. In the kernel's order, as restic keeps it, so that the trees of both are equal. There is no call that takes a directory and a name, so the name goes through `/proc`,
 /// which also works for paths that are longer than a path may be.
 fn read_xattrs(directory: BorrowedFd<'_>, found: &mut Found) {
     let path = [format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(), &found.name].concat();
@@ -81,7 +81,6 @@ fn read_xattrs(directory: BorrowedFd<'_>, found: &mut Found) {
             }
         }
     }
-    found.xattrs.sort_by(|one, other| one.name.cmp(&other.name));
 }
 
 /// Reads into a small buffer on the stack's scale first, and into the largest one that makes sense if that is too small.
