@@ -6,4 +6,6 @@ pub mod corpus;
 pub mod describe;
 pub mod fuzz;
 pub mod measure;
+pub mod peer;
 pub mod program;
+pub mod service;
