@@ -1,7 +1,7 @@
 //! Which other programs are here.
 
 pub use onggi_lab::peer::skip;
-use onggi_lab::peer::versions;
+use onggi_lab::peer::{say, versions};
 
 use crate::place::Program;
 
