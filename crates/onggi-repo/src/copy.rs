@@ -4,7 +4,7 @@
 use crate::{
     Lock, Problem, Repository, Result,
     budget::ByteBudget,
-    error::Act,
+    error::{Act, RepoError},
     fence,
     format::{BlobId, BlobKind, PackEntry, PackId, Snapshot, SnapshotId, Tree, blob},
     index::{Copies, Marked, Marks, PackState},
@@ -73,6 +73,7 @@ impl Repository {
     /// Carries a copy out. Both indexes must be loaded, after the locks were taken. A snapshot of which a part is lost is
     /// named and left out; the others are copied.
     pub async fn copy_to(&self, lock: &Lock, there: &Self, their_lock: &Lock, plan: &CopyPlan) -> Result<Copied> {
+        self.complete_index().await?;
         let mut copied = Copied::default();
         let mut seen = Arc::new(self.index().marks());
         for (id, snapshot) in &plan.copy {
@@ -162,7 +163,7 @@ impl Transfer<'_> {
         let budget = ByteBudget::new(BUDGET);
         let mut writer = PackWriter::new(self.there);
         let (here, there) = (self.here, self.there);
-        let reads = by_pack(here, wanted).into_iter().map(|(pack, entries)| {
+        let reads = by_pack(here, wanted)?.into_iter().map(|(pack, entries)| {
             let budget = &budget;
             async move {
                 let size = entries.iter().map(|entry| entry.length as usize).sum();
@@ -189,9 +190,9 @@ impl Transfer<'_> {
 type Resealed = Result<(Vec<u8>, Option<u32>), Problem>;
 
 /// Wanted blobs by the pack they are read from, in the order of packs and offsets.
-fn by_pack(here: &Repository, wanted: &Marks) -> Vec<(PackId, Vec<PackEntry>)> {
+fn by_pack(here: &Repository, wanted: &Marks) -> Result<Vec<(PackId, Vec<PackEntry>)>> {
     let mut packs: HashMap<PackId, Vec<PackEntry>> = HashMap::new();
-    here.index().each_copies(wanted, |Copies { kind, id, is_marked, locations }| {
+    let is_whole = here.index().each_copies(wanted, |Copies { kind, id, is_marked, locations }| {
         let copy = locations.iter().find(|copy| copy.is_live).or(locations.first());
         if let Some(copy) = copy.filter(|_| is_marked) {
             let entry = PackEntry {
@@ -204,12 +205,16 @@ fn by_pack(here: &Repository, wanted: &Marks) -> Vec<(PackId, Vec<PackEntry>)> {
             packs.entry(copy.pack).or_default().push(entry);
         }
     });
+    if !is_whole {
+        let reason = "the index grew while a snapshot was being copied".into();
+        return Err(RepoError::Refused { guard: "index", reason });
+    }
     let mut packs: Vec<_> = packs.into_iter().collect();
     for (_, entries) in &mut packs {
         entries.sort_by_key(|entry| entry.offset);
     }
     packs.sort_by_key(|(pack, _)| *pack);
-    packs
+    Ok(packs)
 }
 
 /// Reads the stretch of a pack that holds the wanted blobs and seals them with the other key. A blob that is damaged here

@@ -44,6 +44,7 @@ type Sums = HashMap<BlobId, (u64, u64)>;
 impl Repository {
     /// Counts. The index must be loaded. Problems name what could not be read; the figures lack it.
     pub async fn stats(&self, snapshots: &[(SnapshotId, Snapshot)]) -> Result<(Stats, Vec<Problem>)> {
+        self.complete_index().await?;
         let index = self.index();
         let marks = Arc::new(index.marks());
         let trees: Arc<Mutex<HashMap<BlobId, Own>>> = Arc::default();
@@ -70,7 +71,7 @@ impl Repository {
             stats.files += files;
             stats.restore_bytes = stats.restore_bytes.saturating_add(bytes);
         }
-        index.each_copies(&marks, |blob| {
+        let _ = index.each_copies(&marks, |blob| {
             if let Some(copy) = blob.locations.first().filter(|_| blob.is_marked) {
                 stats.blobs += 1;
                 stats.plaintext_bytes += u64::from(copy.plaintext_length());

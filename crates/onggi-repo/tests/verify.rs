@@ -129,6 +129,34 @@ async fn a_damaged_index_and_a_damaged_snapshot_are_named() {
 }
 
 #[tokio::test]
+async fn a_damaged_index_hides_no_further_damage() {
+    let world = sample().await;
+    back_up(&world.open().await, &Files::from([(b"other".to_vec(), Some(noise(5, 100_000)))])).await.unwrap();
+    let (handle, mut content) = of_type(&world, FileType::Index).swap_remove(0);
+    content[40] ^= 1;
+    world.memory.put(handle, content);
+    let report = verify(&world, ReadData::All).await;
+    assert_classes(&report, &["index-damaged"]);
+}
+
+#[tokio::test]
+async fn a_pack_with_the_content_of_another_is_found() {
+    let world = sample().await;
+    let packs = packs(&world, BlobKind::Data).await;
+    let content = world.memory.read(packs[0].clone(), None).await.unwrap();
+    let other = PackId::of(b"another name").handle();
+    world.memory.put(other, content);
+    assert_classes(&verify(&world, ReadData::All).await, &[]);
+    let [a, b] = [&packs[0], &packs[1]];
+    let (one, two) =
+        (world.memory.read(a.clone(), None).await.unwrap(), world.memory.read(b.clone(), None).await.unwrap());
+    world.memory.put(a.clone(), two);
+    world.memory.put(b.clone(), one);
+    let report = verify(&world, ReadData::All).await;
+    assert!(report.is_damaged(), "{report:?}");
+}
+
+#[tokio::test]
 async fn a_pack_that_nobody_announces_is_a_hint_only() {
     let world = sample().await;
     world.memory.put(PackId([7; 32]).handle(), vec![1, 2, 3]);

@@ -159,7 +159,7 @@ impl Repository {
             now,
             is_instant: options.is_instant,
             is_verifying: options.is_verifying,
-            moved: usage.moved(self, &plan.repack),
+            moved: usage.moved(&plan.repack)?,
             sizes: survey.packs.clone(),
             indexes: survey.indexes,
             snapshots: survey.snapshots,

@@ -37,6 +37,7 @@ pub(super) struct PackUse {
 pub(super) struct Usage {
     pub packs: Vec<PackUse>,
     numbers: HashMap<PackId, usize>,
+    index: Arc<Index>,
     marks: Arc<Marks>,
 }
 
@@ -46,7 +47,7 @@ pub(super) async fn measure(repo: &Repository, survey: &Survey) -> Result<Usage>
     mark(repo, &index, &marks, survey).await?;
     let packs: Vec<_> = index.all_packs().into_iter().map(|info| new_use(info, survey)).collect();
     let numbers = packs.iter().enumerate().map(|(number, pack)| (pack.info.id, number)).collect();
-    let mut usage = Usage { packs, numbers, marks };
+    let mut usage = Usage { packs, numbers, index: Arc::clone(&index), marks };
     usage.tally(&index)?;
     Ok(usage)
 }
@@ -91,7 +92,7 @@ impl Usage {
     fn tally(&mut self, index: &Index) -> Result<()> {
         let marks = Arc::clone(&self.marks);
         let (mut several, mut lost) = (Vec::new(), None);
-        index.each_copies(&marks, |blob| {
+        let is_whole = index.each_copies(&marks, |blob| {
             let good = || blob.locations.iter().filter(|copy| self.is_good(copy));
             if !blob.is_marked {
                 blob.locations.iter().for_each(|copy| self.add_unused(copy));
@@ -103,6 +104,9 @@ impl Usage {
                 several.push((blob.kind, blob.locations.to_vec()));
             }
         });
+        if !is_whole {
+            return refuse("index", "the index grew while the plan was made");
+        }
         if let Some((kind, id, pack)) = lost {
             let reason =
                 format!("{kind} blob {} is needed, but {} is lost or has a wrong size", id.short(), pack.handle());
@@ -142,17 +146,17 @@ impl Usage {
     }
 
     /// The needed blobs of packs to be repacked, but for those of which a good copy stays elsewhere.
-    pub fn moved(&self, repo: &Repository, repack: &[PackId]) -> HashMap<PackId, Vec<PackEntry>> {
+    pub fn moved(&self, repack: &[PackId]) -> Result<HashMap<PackId, Vec<PackEntry>>> {
         let repack: HashSet<_> = repack.iter().copied().collect();
         let mut moved: HashMap<PackId, Vec<PackEntry>> = repack.iter().map(|id| (*id, Vec::new())).collect();
         if repack.is_empty() {
-            return moved;
+            return Ok(moved);
         }
         let stays = |copy: &&Location| {
             let pack = &self.packs[self.numbers[&copy.pack]];
             pack.is_good && pack.used_bytes > 0 && pack.info.state == PackState::Live && !repack.contains(&copy.pack)
         };
-        repo.index().each_copies(&self.marks, |Copies { kind, id, is_marked, locations }| {
+        let is_whole = self.index.each_copies(&self.marks, |Copies { kind, id, is_marked, locations }| {
             if !is_marked || locations.iter().any(|copy| stays(&copy)) {
                 return;
             }
@@ -163,6 +167,6 @@ impl Usage {
                 moved.entry(*pack).or_default().push(entry);
             }
         });
-        moved
+        if is_whole { Ok(moved) } else { refuse("index", "the index grew while the plan was made") }
     }
 }

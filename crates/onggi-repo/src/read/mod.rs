@@ -49,7 +49,7 @@ impl Repository {
     }
 
     /// Looks once for packs that only an unreadable index file announced.
-    async fn complete_index(&self) -> Result<()> {
+    pub(crate) async fn complete_index(&self) -> Result<()> {
         let index = self.index();
         let mut incomplete = index.incomplete().lock().await;
         if std::mem::take(&mut *incomplete) {

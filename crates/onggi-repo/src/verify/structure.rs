@@ -28,6 +28,8 @@ pub(super) async fn verify(
     report.add(snapshots.problems);
     let loaded = repo.load_index().await?;
     report.add(loaded.problems);
+    // What only a damaged index announced is found now: nothing may be added later.
+    repo.complete_index().await?;
     let index = repo.index();
     lock.check()?;
     let (present, lost) = verify_packs(repo, &index, report).await?;
@@ -167,7 +169,7 @@ fn shape_fault(node: &Node) -> Option<(&'static str, String)> {
 /// Counts blobs, and those no snapshot needs.
 fn tally(index: &Index, marks: &Marks, report: &mut VerifyReport) {
     let (mut copies, mut ends) = (0, HashMap::new());
-    index.each_copies(marks, |blob| {
+    let _ = index.each_copies(marks, |blob| {
         report.blobs += blob.locations.len();
         report.unused_blobs += usize::from(!blob.is_marked);
         copies += blob.locations.len() - 1;
