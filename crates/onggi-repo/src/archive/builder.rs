@@ -18,6 +18,8 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 /// Directories that are not sealed, by path.
 pub(super) struct Builder {
     directories: HashMap<Vec<u8>, Directory>,
+    /// Metadata that came while its directory was being sealed.
+    late: HashMap<Vec<u8>, Node>,
     root: Option<BlobId>,
     bytes: usize,
     bytes_max: usize,
@@ -36,7 +38,7 @@ impl Builder {
     pub fn new(bytes_max: u64, spill_folder: Option<(PathBuf, String)>) -> Self {
         let directories = HashMap::from([(Vec::new(), Directory::default())]);
         let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-        Self { directories, root: None, bytes: 0, bytes_max, spill_folder, spill: None }
+        Self { directories, late: HashMap::new(), root: None, bytes: 0, bytes_max, spill_folder, spill: None }
     }
 
     /// The root tree, once it is sealed.
@@ -51,26 +53,28 @@ impl Builder {
         self.set(parent, name, entry)
     }
 
-    /// Adds a directory's metadata. The directory itself may be there already, open or sealed.
+    /// Adds a directory's metadata. The directory itself may be there already: open, left, being sealed, or sealed.
     pub fn put_directory(&mut self, path: &[u8], node: Node, before: Option<BlobId>) -> Result<()> {
         let (parent, name) = split(path)?;
         self.open(parent)?;
-        let entry = self.directories.get(parent).and_then(|directory| directory.entry(name));
-        match entry {
+        match self.directories.get(parent).and_then(|directory| directory.entry(name)) {
             Some(Entry::Sealed(tree)) => {
                 let json = render(&directory_node(name, Some(node), *tree));
                 return self.set(parent, name, Entry::Rendered(json));
             }
-            None | Some(Entry::Open) => self.open(path)?,
+            None => self.open(path)?,
+            Some(Entry::Open) => {}
             Some(_) => return Err(duplicate(path)),
         }
-        let directory = self.directories.get_mut(path).expect("it was just opened");
-        if directory.node.is_some() {
-            return Err(duplicate(path));
-        }
-        directory.node = Some(node);
-        directory.before = before;
-        Ok(())
+        let is_new = match self.directories.get_mut(path) {
+            Some(directory) if directory.node.is_some() => false,
+            Some(directory) => {
+                (directory.node, directory.before) = (Some(node), before);
+                true
+            }
+            None => self.late.insert(path.to_vec(), node).is_none(),
+        };
+        if is_new { Ok(()) } else { Err(duplicate(path)) }
     }
 
     /// Adds a file whose content is still to come.
@@ -117,6 +121,10 @@ impl Builder {
             return Ok(None);
         }
         let (parent, name) = split(path)?;
+        let node = match (node, self.late.remove(path)) {
+            (Some(_), Some(_)) => return Err(duplicate(path)),
+            (node, late) => node.or(late),
+        };
         let entry = match node {
             Some(node) => Entry::Rendered(render(&directory_node(name, Some(node), tree))),
             None => Entry::Sealed(tree),
@@ -235,7 +243,7 @@ pub(super) fn split(path: &[u8]) -> Result<(&[u8], &[u8])> {
         Some(at) => (&path[..at], &path[at + 1..]),
         None => (&path[..0], path),
     };
-    if is_safe_name(name) {
+    if is_safe_name(name) && !path.starts_with(b"/") {
         return Ok((parent, name));
     }
     Err(RepoError::Refused { guard: "name", reason: format!("{:?} cannot be stored", path.escape_ascii().to_string()) })

@@ -67,12 +67,15 @@ pub(super) type WhenDone = Box<dyn FnOnce(&Arc<Shared>, StoredContent) + Send>;
 pub(super) struct ContentState {
     chunker: Option<Chunker>,
     inner: Mutex<Inner>,
-    scanned: Notify,
+    /// Told when a segment is scanned, and when all chunks so far have their ids.
+    progress: Notify,
 }
 
 struct Inner {
     stream: Stream,
     ids: Vec<BlobId>,
+    /// Bytes of each chunk.
+    lengths: Vec<u32>,
     /// Ids that are still zero.
     missing: usize,
     is_ended: bool,
@@ -94,12 +97,13 @@ impl ContentWriter {
         let inner = Inner {
             stream: Stream::new(rule),
             ids: Vec::new(),
+            lengths: Vec::new(),
             missing: 0,
             is_ended: false,
             is_abandoned: false,
             when_done: None,
         };
-        let state = Arc::new(ContentState { chunker, inner: Mutex::new(inner), scanned: Notify::new() });
+        let state = Arc::new(ContentState { chunker, inner: Mutex::new(inner), progress: Notify::new() });
         Ok(Self { shared: Arc::clone(shared), state, slot, is_ended: false })
     }
 
@@ -173,6 +177,7 @@ impl ContentWriter {
         let mut inner = self.state.inner();
         for (id, length) in chunks {
             inner.ids.push(*id);
+            inner.lengths.push(*length as u32);
             inner.stream.skip(*length);
         }
         Ok(())
@@ -180,20 +185,32 @@ impl ContentWriter {
 
     /// Waits until the cuts in everything written so far are known, and returns the last of them, as an offset.
     pub async fn last_cut(&mut self) -> Result<u64> {
+        self.wait_until(|inner| inner.stream.is_all_scanned().then(|| inner.stream.open())).await
+    }
+
+    /// Waits until the chunks up to the last cut are hashed, and returns them: id and length in bytes of each. They are
+    /// what a checkpoint holds; `Archive::flush` makes them durable.
+    pub async fn chunks(&mut self) -> Result<Vec<(BlobId, u64)>> {
+        let chunks = |inner: &Inner| {
+            let lengths = inner.lengths.iter().map(|length| u64::from(*length));
+            inner.ids.iter().copied().zip(lengths).collect()
+        };
+        let is_ready = |inner: &Inner| inner.stream.is_all_scanned() && inner.missing == 0;
+        self.wait_until(|inner| is_ready(inner).then(|| chunks(inner))).await
+    }
+
+    async fn wait_until<T>(&self, ready: impl Fn(&Inner) -> Option<T>) -> Result<T> {
         loop {
-            let (scanned, changed) = (self.state.scanned.notified(), self.shared.changed.notified());
-            tokio::pin!(scanned, changed);
-            scanned.as_mut().enable();
+            let (progress, changed) = (self.state.progress.notified(), self.shared.changed.notified());
+            tokio::pin!(progress, changed);
+            progress.as_mut().enable();
             changed.as_mut().enable();
             self.shared.check()?;
-            {
-                let inner = self.state.inner();
-                if inner.stream.is_all_scanned() {
-                    return Ok(inner.stream.open());
-                }
+            if let Some(answer) = ready(&self.state.inner()) {
+                return Ok(answer);
             }
             tokio::select! {
-                () = scanned => {}
+                () = progress => {}
                 () = changed => {}
             }
         }
@@ -282,7 +299,7 @@ impl ContentState {
                 drop(scan);
                 state.cut(&owner);
             }
-            state.scanned.notify_waiters();
+            state.progress.notify_waiters();
             drop(work);
         });
     }
@@ -295,6 +312,7 @@ impl ContentState {
             return;
         }
         while let Some(chunk) = inner.stream.next_chunk() {
+            inner.lengths.push(chunk.len() as u32);
             if chunk.is_hole() {
                 inner.ids.push(ZERO_ID);
                 store_hole(shared, chunk);
@@ -317,7 +335,11 @@ impl ContentState {
         let mut inner = self.inner();
         inner.ids[place] = id;
         inner.missing -= 1;
+        let is_all = inner.missing == 0;
         self.complete(shared, inner);
+        if is_all {
+            self.progress.notify_waiters();
+        }
     }
 
     /// Hands the content out once it is whole and someone waits for it.

@@ -52,18 +52,6 @@ pub(super) struct NewFiles {
     pending_bytes: u64,
 }
 
-/// The bytes of a pack while the storage reads them; the buffer returns to its pool when the storage is done.
-struct Sent {
-    buffer: Buffer,
-    _permit: Permit,
-}
-
-impl AsRef<[u8]> for Sent {
-    fn as_ref(&self) -> &[u8] {
-        &self.buffer
-    }
-}
-
 /// Uploads what arrives, so many at once, and announces it now and then. Ends with the archive.
 pub(super) async fn uploader(shared: Arc<Shared>, mut uploads: mpsc::UnboundedReceiver<Upload>, connections: usize) {
     let clock = Arc::clone(&shared.repo.env().clock);
@@ -92,10 +80,12 @@ async fn one(shared: &Arc<Shared>, upload: Upload) {
     }
     let size = buffer.len() as u64;
     let handle = id.handle();
-    let content = Bytes::from_owner(Sent { buffer, _permit: permit });
+    // The buffer returns to its pool when the storage has let go of it, and not before.
+    let content = Bytes::from_owner(buffer);
     #[cfg(sabotage = "SB20")]
     let content = reused(content);
     let stored = shared.repo.storage().create(handle.clone(), content).await;
+    drop(permit);
     #[cfg(sabotage = "SB05")]
     let stored = stored.or(Ok(()));
     if let Err(error) = stored.act(|| format!("create {handle}")) {
