@@ -32,10 +32,15 @@ impl Machine {
             .collect();
         let directory = std::env::current_dir().map_err(|error| Failure::local("find the working folder", &error))?;
         let uid = rustix::process::geteuid().as_raw();
-        let home = variables.get("HOME").map_or_else(|| PathBuf::from(if uid == 0 { "/root" } else { "/" }), PathBuf::from);
+        let home =
+            variables.get("HOME").map_or_else(|| PathBuf::from(if uid == 0 { "/root" } else { "/" }), PathBuf::from);
         let host = Host {
             hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            username: ["USER", "LOGNAME"].iter().find_map(|name| variables.get(*name)).cloned().unwrap_or_else(|| user_name(uid)),
+            username: ["USER", "LOGNAME"]
+                .iter()
+                .find_map(|name| variables.get(*name))
+                .cloned()
+                .unwrap_or_else(|| user_name(uid)),
             pid: std::process::id(),
             uid,
             gid: rustix::process::getegid().as_raw(),
@@ -90,7 +95,11 @@ impl Machine {
 
     /// The repository of those who name none.
     pub fn default_repository(&self) -> PathBuf {
-        if self.is_root() { PathBuf::from("/var/lib/onggi/repo") } else { self.under("XDG_DATA_HOME", ".local/share").join("repo") }
+        if self.is_root() {
+            PathBuf::from("/var/lib/onggi/repo")
+        } else {
+            self.under("XDG_DATA_HOME", ".local/share").join("repo")
+        }
     }
 
     /// Its password.

@@ -5,18 +5,21 @@ use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use onggi_engine::backup::{Parents, UnitPlan};
 use onggi_engine::config::Config;
 use onggi_engine::exit::Exit;
+use onggi_engine::report::ReportProblem;
 use onggi_engine::sources::SourceFault;
 use onggi_repo::format::Compression;
 use onggi_source::carrier::SystemLauncher;
 use onggi_source::command::{CommandConfig, Stdin};
 use onggi_source::paths::{PathsConfig, RootPath};
 use onggi_source::quantity::ByteCount;
-use onggi_source::{Context, Source, SourceConfig, SourceError, Surroundings, TreePath, Unit, UnitId};
+use onggi_source::{
+    Context, Monitor, Problem, Progress, Source, SourceConfig, SourceError, Surroundings, TreePath, Unit, UnitId,
+};
 use sha2::{Digest as _, Sha256};
 
 use crate::cli;
@@ -24,6 +27,7 @@ use crate::command::backup::Args;
 use crate::escape::{escape, escape_text};
 use crate::failure::Failure;
 use crate::session::{Opened, Session};
+use crate::watcher::show_problem;
 
 /// Names of sources that are made of paths are not longer.
 const NAME_MAX: usize = 200;
@@ -120,7 +124,8 @@ fn source_named<'a>(config: &'a Config, word: &OsStr) -> Option<(&'a str, Option
 
 /// Paths from a file, or from stdin if it is `-`.
 fn listed(file: &Path, separator: u8, session: &Session) -> Result<Vec<PathBuf>, Failure> {
-    let failed = |error: &std::io::Error| Failure::usage(format!("read the paths in {}", file.display())).because(error);
+    let failed =
+        |error: &std::io::Error| Failure::usage(format!("read the paths in {}", file.display())).because(error);
     let mut bytes = Vec::new();
     if file == Path::new("-") {
         std::io::stdin().lock().read_to_end(&mut bytes).map_err(|error| failed(&error))?;
@@ -143,7 +148,9 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn configured(&self, config: Option<&Config>, name: &str, unit: Option<String>) -> Result<Planned, SourceFault> {
         let unknown = || SourceFault::Unknown(name.to_owned(), String::new());
-        let configured = config.ok_or_else(unknown)?.source(name, surroundings_at(self.session, name, self.repository.as_deref()))?;
+        let configured = config
+            .ok_or_else(unknown)?
+            .source(name, surroundings_at(self.session, name, self.repository.as_deref()))?;
         let mut plan = configured.plan();
         plan.tags.extend(self.tags());
         Ok(Planned { source: configured.source, plan, unit, is_configured: true })
@@ -171,7 +178,12 @@ impl Builder<'_> {
         let excludes = selection.exclude.iter().chain(&selection.iexclude).cloned().collect();
         let name = name_of(&shown);
         let source = self.build(&SourceConfig::Paths(config), &name)?;
-        Ok(Planned { source, plan: UnitPlan { excludes, ..self.plan(name, "paths", shown) }, unit: None, is_configured: false })
+        Ok(Planned {
+            source,
+            plan: UnitPlan { excludes, ..self.plan(name, "paths", shown) },
+            unit: None,
+            is_configured: false,
+        })
     }
 
     fn tell_of_repository_inside(&self, paths: &[PathBuf]) {
@@ -196,7 +208,12 @@ impl Builder<'_> {
             let stream = Stdin::new(tokio::io::stdin(), path, unit);
             let stream = if stdin.allow_empty { stream.allow_empty() } else { stream };
             let name = format!("/{file}");
-            return Ok(Planned { source: Box::new(stream), plan: self.plan(name.clone(), "command", vec![name]), unit: None, is_configured: false });
+            return Ok(Planned {
+                source: Box::new(stream),
+                plan: self.plan(name.clone(), "command", vec![name]),
+                unit: None,
+                is_configured: false,
+            });
         }
         let words = self.args.what.iter().map(|word| word.to_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
         let command = words.filter(|words| !words.is_empty()).ok_or_else(|| {
@@ -205,7 +222,8 @@ impl Builder<'_> {
                 .hint("onggi backup --stdin-from-command -- pg_dump shop")
         })?;
         let name = path.name().map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
-        let config = CommandConfig { command, file: name.clone(), allow_empty: stdin.allow_empty, ..CommandConfig::default() };
+        let config =
+            CommandConfig { command, file: name.clone(), allow_empty: stdin.allow_empty, ..CommandConfig::default() };
         let source = self.build(&SourceConfig::Command(config), &name)?;
         let paths = vec![format!("/command/{name}")];
         Ok(Planned { source, plan: self.plan(name, "command", paths), unit: None, is_configured: false })
@@ -292,6 +310,28 @@ fn digest(text: &str, bytes: usize) -> String {
     Sha256::digest(text.as_bytes()).iter().take(bytes).map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// What is to be done, as far as it could be found out.
+pub struct Discovered<'a> {
+    /// Each unit.
+    pub members: Vec<Member<'a>>,
+    /// Why some of it cannot be done.
+    pub failures: Vec<Failure>,
+    /// What the sources said before. The run says most of it again.
+    pub problems: Vec<ReportProblem>,
+}
+
+/// Keeps problems until it is known whether the run tells them too.
+#[derive(Default)]
+struct Kept(Mutex<Vec<ReportProblem>>);
+
+impl Monitor for Kept {
+    fn problem(&self, problem: Problem) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(problem.into());
+    }
+
+    fn progress(&self, _progress: Progress) {}
+}
+
 /// Asks each source for its units. A source that cannot be asked is a failure if it is the only one.
 pub async fn discover<'a>(
     selected: &'a Selected,
@@ -300,7 +340,9 @@ pub async fn discover<'a>(
     opened: &Opened,
     session: &Session,
     cx: &Context,
-) -> Result<(Vec<Member<'a>>, Vec<Failure>), Failure> {
+) -> Result<Discovered<'a>, Failure> {
+    let kept = Arc::new(Kept::default());
+    let cx = &cx.with_monitor(kept.clone());
     let mut members = Vec::new();
     let mut failures: Vec<Failure> = selected.faults.iter().map(fault).collect();
     for planned in &selected.planned {
@@ -308,24 +350,29 @@ pub async fn discover<'a>(
         let found = match units(planned, cx).await {
             Ok(found) => found,
             Err(error) => {
-                failures.push(Failure::new(Exit::from(&error), format!("ask {} for its units", escape_text(name))).chain(&error));
+                failures.push(
+                    Failure::new(Exit::from(&error), format!("ask {} for its units", escape_text(name))).chain(&error),
+                );
                 continue;
             }
         };
         if let (true, Some(wanted)) = (found.is_empty(), &planned.unit) {
-            failures.push(Failure::new(Exit::Failed, format!("back up {name}/{wanted}")).because("there is no such unit"));
+            failures
+                .push(Failure::new(Exit::Failed, format!("back up {name}/{wanted}")).because("there is no such unit"));
         }
         for unit in found {
             let plan = complete(&planned.plan, &unit, args, parents, opened, session)?;
             members.push(Member { source: &*planned.source, unit, plan });
         }
     }
+    let problems = std::mem::take(&mut *kept.0.lock().unwrap_or_else(PoisonError::into_inner));
     match (members.is_empty(), failures.pop()) {
         (true, Some(last)) => {
+            problems.iter().for_each(|problem| show_problem(&session.output, problem, "archival"));
             failures.iter().for_each(|failure| failure.report(&session.output));
             Err(last)
         }
-        (_, last) => Ok((members, failures.into_iter().chain(last).collect())),
+        (_, last) => Ok(Discovered { members, failures: failures.into_iter().chain(last).collect(), problems }),
     }
 }
 
@@ -377,7 +424,9 @@ mod tests {
 
     #[test]
     fn paths_are_shown_as_snapshots_have_them() {
-        for (path, expected) in [("/", "/"), ("/etc/", "/etc"), ("/a/./b//c", "/a/b/c"), ("/a/../b", "/b"), ("/..", "/")] {
+        for (path, expected) in
+            [("/", "/"), ("/etc/", "/etc"), ("/a/./b//c", "/a/b/c"), ("/a/../b", "/b"), ("/..", "/")]
+        {
             assert_eq!(clean(Path::new(path)), expected);
         }
         assert_eq!(clean(Path::new(OsStr::from_bytes(b"/a\xff"))), "/a\u{fffd}");

@@ -119,9 +119,9 @@ pub fn password_source(globals: &Globals, machine: &Machine, place: &Place) -> P
 /// Reads a password where it lies.
 pub async fn password(source: &PasswordSource, machine: &Machine, question: &str) -> Result<SecretString, Failure> {
     match source {
-        PasswordSource::Reference(reference) => {
-            fetch(reference, &machine.variables).await.map_err(|error| Failure::usage("read the password").because(error))
-        }
+        PasswordSource::Reference(reference) => fetch(reference, &machine.variables)
+            .await
+            .map_err(|error| Failure::usage("read the password").because(error)),
         PasswordSource::Terminal => asked(question).await,
     }
 }
@@ -148,7 +148,9 @@ pub async fn stack(place: &Place, globals: &Globals, machine: &Machine) -> Resul
         Some(configured) => (options.limits, options.access) = (configured.limits.clone(), configured.access.clone()),
         None => options.access = access(machine),
     }
-    for (plan, own) in [(&mut options.limits.up, globals.limit_upload), (&mut options.limits.down, globals.limit_download)] {
+    for (plan, own) in
+        [(&mut options.limits.up, globals.limit_upload), (&mut options.limits.down, globals.limit_download)]
+    {
         if let Some(rate) = own.or(globals.limit_rate) {
             *plan = RatePlan::constant(Rate::BytesPerSecond(rate.0));
         }
@@ -156,7 +158,10 @@ pub async fn stack(place: &Place, globals: &Globals, machine: &Machine) -> Resul
     let root = globals.cache_dir.clone().unwrap_or_else(|| machine.cache_folder());
     options.cache = (!globals.no_cache).then(|| CacheOptions { root: machine.absolute(&root), bytes_max: CACHE_MAX });
     Stack::open(&place.location, options).await.map_err(|error| {
-        Failure::repository(format!("open storage {}", place.location), &RepoError::Storage("connect".to_owned(), error))
+        Failure::repository(
+            format!("open storage {}", place.location),
+            &RepoError::Storage("connect".to_owned(), error),
+        )
     })
 }
 

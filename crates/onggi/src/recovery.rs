@@ -30,7 +30,10 @@ mod tests {
     #[test]
     fn the_sheet_has_twelve_words_and_each_is_known() {
         let password = password(&[0x7f; RANDOM_BYTES]);
-        assert_eq!(password.expose_secret(), "legal-winner-thank-year-wave-sausage-worth-useful-legal-winner-thank-yellow");
+        assert_eq!(
+            password.expose_secret(),
+            "legal-winner-thank-year-wave-sausage-worth-useful-legal-winner-thank-yellow"
+        );
         assert_eq!(password.expose_secret().split('-').count(), WORDS);
         assert!(knows_word(&password, 12, " Yellow\n"));
         assert!(!knows_word(&password, 0, "legal") && !knows_word(&password, 13, "yellow"));

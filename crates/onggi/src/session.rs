@@ -121,7 +121,8 @@ impl Session {
         let absolute = self.machine.absolute(path);
         match absolute.canonicalize() {
             Ok(real) => Ok(real),
-            Err(_) => std::path::absolute(&absolute).map_err(|error| Failure::local(format!("find {}", path.display()), &error)),
+            Err(_) => std::path::absolute(&absolute)
+                .map_err(|error| Failure::local(format!("find {}", path.display()), &error)),
         }
     }
 
@@ -130,7 +131,10 @@ impl Session {
         let load = async || {
             let Some(path) = self.config_path() else { return Ok(None) };
             let loaded = config::load(&SystemFiles { variables: &self.machine.variables }, &path);
-            loaded.accept().map(|config| Some(Arc::new(config))).map_err(|faults| Failure::configuration(&path, &faults))
+            loaded
+                .accept()
+                .map(|config| Some(Arc::new(config)))
+                .map_err(|faults| Failure::configuration(&path, &faults))
         };
         self.config.get_or_try_init(load).await.cloned()
     }
@@ -179,7 +183,11 @@ impl Session {
     }
 
     /// Works on the repository under a lock. Control-C leaves the work where it waits.
-    pub async fn with(&self, kind: LockKind, work: impl AsyncFnOnce(&Opened) -> Result<Exit, Failure>) -> Result<Exit, Failure> {
+    pub async fn with(
+        &self,
+        kind: LockKind,
+        work: impl AsyncFnOnce(&Opened) -> Result<Exit, Failure>,
+    ) -> Result<Exit, Failure> {
         self.work(kind, Caching::Used, Ending::Left, work).await
     }
 
@@ -202,7 +210,10 @@ impl Session {
     }
 
     /// Works on the repository without any lock.
-    pub async fn with_unlocked(&self, work: impl AsyncFnOnce(&Repository) -> Result<Exit, Failure>) -> Result<Exit, Failure> {
+    pub async fn with_unlocked(
+        &self,
+        work: impl AsyncFnOnce(&Repository) -> Result<Exit, Failure>,
+    ) -> Result<Exit, Failure> {
         let repo = self.open(Caching::Passed).await?;
         work(&repo).await
     }
@@ -271,7 +282,9 @@ impl Session {
     async fn lock(&self, repo: &Repository, kind: LockKind) -> Result<Lock, Failure> {
         if self.globals.no_lock {
             if kind == LockKind::Exclusive {
-                return Err(Failure::usage("work without a lock").because("this needs one").hint("leave --no-lock out"));
+                return Err(Failure::usage("work without a lock")
+                    .because("this needs one")
+                    .hint("leave --no-lock out"));
             }
             return Ok(Lock::none());
         }
@@ -376,7 +389,8 @@ impl Session {
 
     /// Tells of a fault that ends nothing.
     pub fn problem(&self, class: &'static str, what: &str, error: &RepoError) {
-        let problem = ReportProblem { class: class.to_owned(), path: Some(what.to_owned()), text: causes(error).join(": ") };
+        let problem =
+            ReportProblem { class: class.to_owned(), path: Some(what.to_owned()), text: causes(error).join(": ") };
         show_problem(&self.output, &problem, "read");
     }
 }

@@ -113,7 +113,8 @@ impl Watcher {
     fn status(&self, position: &Position, elapsed: Duration) -> serde_json::Value {
         let share = position.bytes_total.filter(|total| *total > 0).map(|total| position.bytes as f64 / total as f64);
         let remaining = self.state().meter.remaining(elapsed, position).map(|left| left.as_secs());
-        let (files, bytes) = if self.act == "restore" { ("files_restored", "bytes_restored") } else { ("files_done", "bytes_done") };
+        let (files, bytes) =
+            if self.act == "restore" { ("files_restored", "bytes_restored") } else { ("files_done", "bytes_done") };
         let mut status = json!({
             "message_type": "status",
             "seconds_elapsed": elapsed.as_secs(),
@@ -136,7 +137,7 @@ impl Watcher {
     fn item(&self, path: &[u8], what: &str) {
         let printed = {
             let mut state = self.state();
-            state.current = escape(path).into_owned();
+            state.current = format!("/{}", escape(path));
             state.below.as_ref().map(|folder| folder.join(OsStr::from_bytes(path)))
         };
         if let Some(printed) = printed
@@ -201,7 +202,9 @@ impl Watch for Watcher {
                 self.output.detail(format_args!("{} {}", self.act, escape_text(&name)));
                 self.state().works.push(live);
             }
-            Event::Phase { name, text } => self.output.detail(format_args!("{}: {}", escape_text(&name), escape_prose(&text))),
+            Event::Phase { name, text } => {
+                self.output.detail(format_args!("{}: {}", escape_text(&name), escape_prose(&text)))
+            }
             Event::Item { path, what } => self.item(path.as_bytes(), what),
             Event::Problem(problem) => self.problem(&problem),
             Event::Ended { .. } => self.state().current.clear(),

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use onggi_engine::backup::{ATTEMPTS_DEFAULT, HOLD_DEFAULT, History, Job, Member, Parents, back_up};
 use onggi_engine::exit::Exit;
 use onggi_engine::recover::{self, recover};
-use onggi_engine::report::{RunReport, UnitOutcome, UnitReport};
+use onggi_engine::report::{ReportProblem, RunReport, UnitOutcome, UnitReport};
 use onggi_repo::WriteBudget;
 use onggi_repo::lock::LockKind;
 use onggi_source::{Context, Purpose, Remnant, Unit};
@@ -124,12 +124,13 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
 
 async fn back_up_all(args: &Args, selected: &Selected, session: &Session, opened: &Opened) -> Result<Exit, Failure> {
     let run = session.run(Purpose::Backup);
-    let history = History::load(&opened.repo).await.map_err(|error| Failure::repository("read the snapshots", &error))?;
+    let history =
+        History::load(&opened.repo).await.map_err(|error| Failure::repository("read the snapshots", &error))?;
     for problem in &history.problems.first {
         show_problem(&session.output, problem, "read");
     }
     let parents = parents(args, &history)?;
-    let (units, failures) = member::discover(selected, args, &parents, opened, session, &run.context).await?;
+    let found = member::discover(selected, args, &parents, opened, session, &run.context).await?;
     let watcher = Watcher::new(&session.output, "backup");
     let job = Job {
         repo: &opened.repo,
@@ -145,7 +146,7 @@ async fn back_up_all(args: &Args, selected: &Selected, session: &Session, opened
         watch: watcher.clone(),
     };
     let members: Vec<Member<'_>> =
-        units.iter().map(|unit| Member { source: unit.source, unit: &unit.unit, plan: &unit.plan }).collect();
+        found.members.iter().map(|unit| Member { source: unit.source, unit: &unit.unit, plan: &unit.plan }).collect();
     for planned in &selected.planned {
         settle(planned, &job, &run.context, session).await;
     }
@@ -158,8 +159,11 @@ async fn back_up_all(args: &Args, selected: &Selected, session: &Session, opened
     if let Some(id) = report.units.iter().rev().find_map(|unit| unit.snapshot.as_deref()) {
         session.output.suggest(format_args!("onggi ls {}", short(id)));
     }
-    failures.iter().for_each(|failure| failure.report(&session.output));
-    let others = failures.iter().map(Failure::exit);
+    let is_told = |problem: &ReportProblem| report.units.iter().any(|unit| unit.problems.first.contains(problem));
+    let untold: Vec<_> = found.problems.iter().filter(|problem| !is_told(problem)).collect();
+    untold.iter().for_each(|problem| show_problem(&session.output, problem, "archival"));
+    found.failures.iter().for_each(|failure| failure.report(&session.output));
+    let others = found.failures.iter().map(Failure::exit).chain(untold.iter().map(|_| Exit::Partial));
     let exit = Exit::of_units(report.units.iter().map(|unit| unit.exit).chain(others)).and(report.exit());
     // A stop that the operator asked for is told as the signal it was.
     Ok(session.interrupt.exit().filter(|_| exit != Exit::Done).unwrap_or(exit))
@@ -185,7 +189,8 @@ fn parents(args: &Args, history: &History) -> Result<Parents, Failure> {
     }
     let Some(text) = &args.parent else { return Ok(Parents::Newest) };
     let which = query::parse(text, &TimeZone::system()).map_err(|error| Failure::no_snapshot(&error))?;
-    let chosen = query::choose(&which, &history.snapshots, &Filter::default()).map_err(|error| Failure::not_one(&error))?;
+    let chosen =
+        query::choose(&which, &history.snapshots, &Filter::default()).map_err(|error| Failure::not_one(&error))?;
     Ok(Parents::Given(vec![chosen.0]))
 }
 
@@ -215,7 +220,8 @@ fn show(unit: &UnitReport, report: &RunReport, args: &Args, session: &Session) {
         None => "dry run: nothing was stored".to_owned(),
     };
     output.data(format_args!("  {}      {added}      {snapshot}", left.join(output.dot())));
-    let passed: Vec<_> = unit.passed.iter().map(|(reason, count)| format!("{} {reason}", figure::count(*count))).collect();
+    let passed: Vec<_> =
+        unit.passed.iter().map(|(reason, count)| format!("{} {reason}", figure::count(*count))).collect();
     if !passed.is_empty() {
         output.detail(format_args!("  passed over: {}", passed.join(", ")));
     }

@@ -79,7 +79,11 @@ fn check(session: &Session) -> Result<Exit, Failure> {
     }
     for fault in &loaded.faults {
         let color = if fault.reach == Reach::Notice { Color::Bold } else { Color::Red };
-        output.data(format_args!("{} {}", output.paint(color, &format!("{}:", word(fault.reach))), escape_prose(&fault.to_string())));
+        output.data(format_args!(
+            "{} {}",
+            output.paint(color, &format!("{}:", word(fault.reach))),
+            escape_prose(&fault.to_string())
+        ));
     }
     if exit == Exit::Done {
         output.talk(format_args!("{} is right", path.display()));
@@ -102,9 +106,10 @@ fn show(session: &Session) -> Result<Exit, Failure> {
     }
     let output = &session.output;
     if output.is_json() {
-        let values = loaded.shown.iter().map(|shown| {
-            json!({"key": shown.key, "value": shown.value, "origin": shown.origin.to_string()})
-        });
+        let values = loaded
+            .shown
+            .iter()
+            .map(|shown| json!({"key": shown.key, "value": shown.value, "origin": shown.origin.to_string()}));
         output.json(json!({"message_type": "summary", "values": values.collect::<Vec<_>>()}));
         return Ok(Exit::Done);
     }

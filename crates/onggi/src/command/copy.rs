@@ -79,7 +79,9 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     session
         .with_at(&source, LockKind::Shared, async |here| {
             let there = session.open_place(&to, &to_source).await?;
-            session.with_at(&there, LockKind::Shared, async |there| copy(&args, &queries, here, there, session).await).await
+            session
+                .with_at(&there, LockKind::Shared, async |there| copy(&args, &queries, here, there, session).await)
+                .await
         })
         .await
 }
@@ -100,7 +102,9 @@ async fn copy(
         named.collect::<Result<_, _>>().map_err(|error| Failure::not_one(&error))?
     };
     if !here.repo.cuts_like(&there.repo) {
-        session.output.talk("note: the two repositories cut contents differently, so later backups there share no data with these");
+        session.output.talk(
+            "note: the two repositories cut contents differently, so later backups there share no data with these",
+        );
     }
     let plan = plan_copy(chosen, &theirs);
     show_plan(&plan, args, session);
@@ -135,14 +139,18 @@ fn show_plan(plan: &CopyPlan, args: &Run, session: &Session) {
         output.talk(format_args!("{word} {}", snapshot::sentence(id, one)));
     }
     if !plan.present.is_empty() {
-        output.talk(format_args!("{} there already", figure::counted(plan.present.len() as u64, "snapshot", "snapshots")));
+        output.talk(format_args!(
+            "{} there already",
+            figure::counted(plan.present.len() as u64, "snapshot", "snapshots")
+        ));
     }
 }
 
 fn show(copied: &Copied, session: &Session) {
     let output = &session.output;
     if output.is_json() {
-        let names = copied.snapshots.iter().map(|(here, there)| json!({"from": here.to_string(), "to": there.to_string()}));
+        let names =
+            copied.snapshots.iter().map(|(here, there)| json!({"from": here.to_string(), "to": there.to_string()}));
         output.json(json!({
             "message_type": "summary",
             "snapshots": names.collect::<Vec<_>>(),

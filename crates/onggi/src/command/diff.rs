@@ -41,24 +41,25 @@ pub struct Args {
 pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let (from, from_path) = session.query_with_path(&args.from)?;
     let (to, to_path) = session.query_with_path(&args.to)?;
-    session.with(LockKind::Shared, async |opened| {
-        let (all, exit) = opened.snapshots(session).await?;
-        let choose = |which| query::choose(which, &all, &args.filter).map_err(|error| Failure::not_one(&error));
-        let (from, to) = (choose(&from)?, choose(&to)?);
-        let sentence = |(id, one): &Found| snapshot::sentence(id, one);
-        session.output.talk(format_args!("from {}", sentence(from)));
-        session.output.talk(format_args!("to   {}", sentence(to)));
-        let (old, new) = (folder(opened, from, &from_path).await?, folder(opened, to, &to_path).await?);
-        let mut tally = Tally::default();
-        let compared = opened.repo.diff(old, new, |change| {
-            tally.add(&change);
-            show(&change, &args, session);
-        });
-        compared.await.map_err(|error| Failure::repository("compare", &error))?;
-        finish(&tally, from, to, session);
-        Ok(exit)
-    })
-    .await
+    session
+        .with(LockKind::Shared, async |opened| {
+            let (all, exit) = opened.snapshots(session).await?;
+            let choose = |which| query::choose(which, &all, &args.filter).map_err(|error| Failure::not_one(&error));
+            let (from, to) = (choose(&from)?, choose(&to)?);
+            let sentence = |(id, one): &Found| snapshot::sentence(id, one);
+            session.output.talk(format_args!("from {}", sentence(from)));
+            session.output.talk(format_args!("to   {}", sentence(to)));
+            let (old, new) = (folder(opened, from, &from_path).await?, folder(opened, to, &to_path).await?);
+            let mut tally = Tally::default();
+            let compared = opened.repo.diff(old, new, |change| {
+                tally.add(&change);
+                show(&change, &args, session);
+            });
+            compared.await.map_err(|error| Failure::repository("compare", &error))?;
+            finish(&tally, from, to, session);
+            Ok(exit)
+        })
+        .await
 }
 
 /// The tree of a folder in a snapshot.

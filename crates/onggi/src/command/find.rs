@@ -25,7 +25,9 @@ use crate::value::Moment;
 /// A pattern with `*`, `?` or `[…]` must match the whole name, or the whole path if it contains `/`. Each match is shown
 /// with its snapshot, newest snapshot first.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  onggi find report.odt\n  onggi find '*.conf' --path /etc --long\n  onggi find -i 'readme*' --newest 2026-11-01")]
+#[command(
+    after_help = "Examples:\n  onggi find report.odt\n  onggi find '*.conf' --path /etc --long\n  onggi find -i 'readme*' --newest 2026-11-01"
+)]
 pub struct Args {
     /// What to look for.
     #[arg(value_name = "PATTERN", required = true)]
@@ -53,34 +55,35 @@ pub struct Args {
 pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let wanted = Wanted::new(&args)?;
     let queries = session.queries(&args.snapshot)?;
-    session.with(LockKind::Shared, async |opened| {
-        let (all, mut exit) = opened.snapshots(session).await?;
-        let chosen: Vec<Found> = if queries.is_empty() {
-            all.iter().filter(|(_, snapshot)| args.filter.takes(snapshot)).cloned().collect()
-        } else {
-            let named = queries.iter().map(|which| query::choose(which, &all, &args.filter).cloned());
-            named.collect::<Result<_, _>>().map_err(|error| Failure::not_one(&error))?
-        };
-        let mut documents = Vec::new();
-        let mut hits = 0;
-        for found in chosen.iter().rev() {
-            if !session.output.is_open() {
-                break;
+    session
+        .with(LockKind::Shared, async |opened| {
+            let (all, mut exit) = opened.snapshots(session).await?;
+            let chosen: Vec<Found> = if queries.is_empty() {
+                all.iter().filter(|(_, snapshot)| args.filter.takes(snapshot)).cloned().collect()
+            } else {
+                let named = queries.iter().map(|which| query::choose(which, &all, &args.filter).cloned());
+                named.collect::<Result<_, _>>().map_err(|error| Failure::not_one(&error))?
+            };
+            let mut documents = Vec::new();
+            let mut hits = 0;
+            for found in chosen.iter().rev() {
+                if !session.output.is_open() {
+                    break;
+                }
+                let mut search = Search { session, wanted: &wanted, matches: Vec::new(), exit: Exit::Done };
+                search.run(opened, found).await;
+                exit = exit.and(search.exit);
+                hits += search.matches.len();
+                show(found, search.matches, &args, session, &mut documents);
             }
-            let mut search = Search { session, wanted: &wanted, matches: Vec::new(), exit: Exit::Done };
-            search.run(opened, found).await;
-            exit = exit.and(search.exit);
-            hits += search.matches.len();
-            show(found, search.matches, &args, session, &mut documents);
-        }
-        if session.output.is_json() {
-            session.output.json(Value::Array(documents));
-        } else if hits == 0 {
-            session.output.talk("nothing found");
-        }
-        Ok(exit)
-    })
-    .await
+            if session.output.is_json() {
+                session.output.json(Value::Array(documents));
+            } else if hits == 0 {
+                session.output.talk("nothing found");
+            }
+            Ok(exit)
+        })
+        .await
 }
 
 fn show((id, one): &Found, matches: Vec<(Vec<u8>, Node)>, args: &Args, session: &Session, documents: &mut Vec<Value>) {
@@ -115,9 +118,8 @@ impl Wanted {
         let case = if args.ignore_case { Case::Folded } else { Case::Exact };
         let mut patterns = Patterns::default();
         for text in &args.patterns {
-            let pattern = Pattern::parse(text.as_bytes(), case).map_err(|error| {
-                Failure::usage(format!("look for {}", escape(text.as_bytes()))).because(error)
-            })?;
+            let pattern = Pattern::parse(text.as_bytes(), case)
+                .map_err(|error| Failure::usage(format!("look for {}", escape(text.as_bytes()))).because(error))?;
             patterns.push(pattern);
         }
         let instant = |moment: &Option<Moment>| moment.as_ref().map(|moment| moment.0.timestamp());

@@ -23,7 +23,9 @@ pub fn parse_group_by(text: &str) -> Result<GroupBy, String> {
 /// What the snapshots of a group have in common.
 pub fn document(key: &GroupKey) -> Value {
     match key {
-        GroupKey::Unit { source, unit } => json!({"source": source, "unit": unit, "hostname": "", "paths": null, "tags": null}),
+        GroupKey::Unit { source, unit } => {
+            json!({"source": source, "unit": unit, "hostname": "", "paths": null, "tags": null})
+        }
         GroupKey::Fields { host, paths, tags } => {
             json!({"hostname": host.clone().unwrap_or_default(), "paths": paths, "tags": tags})
         }

@@ -168,7 +168,9 @@ fn show(repo: &Repository, place: &Place, password: &Password, session: &Session
         output.data("                     (the same password as 12 words, joined by -)");
     } else {
         // What is not a terminal may be a log, where a password must not lie.
-        output.data("RECOVERY SHEET       print the password file, keep it elsewhere: without it nothing can be restored");
+        output.data(
+            "RECOVERY SHEET       print the password file, keep it elsewhere: without it nothing can be restored",
+        );
     }
 }
 

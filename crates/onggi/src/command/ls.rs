@@ -22,7 +22,9 @@ use crate::show::{node, snapshot};
 /// A snapshot is an id or the beginning of one, `latest`, `latest~1` for the one before, or UNIT@DATE. Paths narrow the
 /// listing; a folder shows what is directly in it, unless --recursive is given. Without a path everything is listed.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  onggi ls latest\n  onggi ls latest:/home/ann --long\n  onggi ls 4f1c09ab /etc --recursive --json")]
+#[command(
+    after_help = "Examples:\n  onggi ls latest\n  onggi ls latest:/home/ann --long\n  onggi ls 4f1c09ab /etc --recursive --json"
+)]
 pub struct Args {
     /// Which snapshot, and optionally which path: SNAPSHOT or SNAPSHOT:PATH.
     #[arg(value_name = "SNAPSHOT[:PATH]")]
@@ -44,24 +46,27 @@ pub struct Args {
 pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let (which, path) = session.query_with_path(&args.snapshot)?;
     let mut wanted = Vec::new();
-    for path in args.paths.iter().map(|path| path.as_bytes()).chain([path.as_slice()].into_iter().filter(|p| !p.is_empty())) {
+    for path in
+        args.paths.iter().map(|path| path.as_bytes()).chain([path.as_slice()].into_iter().filter(|p| !p.is_empty()))
+    {
         wanted.push(tree_path(path)?);
     }
-    session.with(LockKind::Shared, async |opened| {
-        let (all, exit) = opened.snapshots(session).await?;
-        let found = query::choose(&which, &all, &args.filter).map_err(|error| Failure::not_one(&error))?;
-        head(found, session);
-        let mut listing = Listing::new(opened, found, session, args.long);
-        if wanted.is_empty() {
-            listing.below(TreePath::root(), listing.tree.roots().to_vec(), true).await?;
-        }
-        for path in &wanted {
-            listing.path(path, args.recursive).await?;
-        }
-        session.output.suggest(format_args!("onggi restore {}:PATH --target ./out", found.0.short()));
-        Ok(exit.and(listing.exit))
-    })
-    .await
+    session
+        .with(LockKind::Shared, async |opened| {
+            let (all, exit) = opened.snapshots(session).await?;
+            let found = query::choose(&which, &all, &args.filter).map_err(|error| Failure::not_one(&error))?;
+            head(found, session);
+            let mut listing = Listing::new(opened, found, session, args.long);
+            if wanted.is_empty() {
+                listing.below(TreePath::root(), listing.tree.roots().to_vec(), true).await?;
+            }
+            for path in &wanted {
+                listing.path(path, args.recursive).await?;
+            }
+            session.output.suggest(format_args!("onggi restore {}:PATH --target ./out", found.0.short()));
+            Ok(exit.and(listing.exit))
+        })
+        .await
 }
 
 /// A path in a snapshot as it is typed: with or without a slash before and after.
@@ -117,7 +122,12 @@ impl<'a> Listing<'a> {
     }
 
     /// What is in a folder, in the order of the names; with what is below, if wanted.
-    async fn below(&mut self, path: TreePath, trees: Vec<onggi_repo::format::BlobId>, is_recursive: bool) -> Result<(), Failure> {
+    async fn below(
+        &mut self,
+        path: TreePath,
+        trees: Vec<onggi_repo::format::BlobId>,
+        is_recursive: bool,
+    ) -> Result<(), Failure> {
         let mut open = vec![(path.clone(), self.entries(&path, &trees).await)];
         while let Some((folder, entries)) = open.last_mut() {
             let Some(entry) = entries.next() else {
@@ -141,7 +151,11 @@ impl<'a> Listing<'a> {
         Ok(())
     }
 
-    async fn entries(&mut self, path: &TreePath, trees: &[onggi_repo::format::BlobId]) -> std::vec::IntoIter<TreeEntry> {
+    async fn entries(
+        &mut self,
+        path: &TreePath,
+        trees: &[onggi_repo::format::BlobId],
+    ) -> std::vec::IntoIter<TreeEntry> {
         let (entries, lost) = self.tree.entries(trees).await;
         if let Some(error) = lost {
             self.session.problem("lost-directory", &format!("/{path}"), &error);

@@ -85,7 +85,9 @@ async fn wait(session: &Session, mount: &Mount) -> Option<Exit> {
 fn refusal(args: &Args, error: &io::Error) -> Failure {
     let failure = Failure::local(format!("mount at {}", args.folder.display()), error);
     match error.kind() {
-        io::ErrorKind::NotFound => failure.hint("install fuse3 (it brings fusermount3), and check that /dev/fuse is there"),
+        io::ErrorKind::NotFound => {
+            failure.hint("install fuse3 (it brings fusermount3), and check that /dev/fuse is there")
+        }
         io::ErrorKind::PermissionDenied => failure.hint("mount as root, or install fuse3 (it brings fusermount3)"),
         _ => failure,
     }

@@ -30,8 +30,10 @@ use crate::watcher::Watcher;
 /// Nothing outside the folder is ever touched, whatever the snapshot contains. A path after the snapshot restores just
 /// that; a name without `/` is looked for in the whole snapshot. Every path that was written is printed.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  onggi restore latest:report.odt --target ./out\n  onggi restore 4f1c09ab --target /mnt/new \
-    --include '/etc/**'\n  onggi restore web-1@2026-11-03 --target ./web --dry-run")]
+#[command(
+    after_help = "Examples:\n  onggi restore latest:report.odt --target ./out\n  onggi restore 4f1c09ab --target /mnt/new \
+    --include '/etc/**'\n  onggi restore web-1@2026-11-03 --target ./web --dry-run"
+)]
 pub struct Args {
     /// Which snapshot, and optionally what of it.
     #[arg(value_name = "SNAPSHOT[:PATH]")]
@@ -121,13 +123,14 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let selection = selection(&args)?;
     let target = session.absolute(&args.target)?;
     session.refuse_inside_repository("restore", &target).await?;
-    session.with_own_end(LockKind::Shared, async |opened| {
-        let (all, exit) = opened.snapshots(session).await?;
-        let found = query::choose(&which, &all, &args.filter).map_err(|error| Failure::not_one(&error))?;
-        let restored = restore(&args, session, opened, found, path, selection, target).await?;
-        Ok(exit.and(restored))
-    })
-    .await
+    session
+        .with_own_end(LockKind::Shared, async |opened| {
+            let (all, exit) = opened.snapshots(session).await?;
+            let found = query::choose(&which, &all, &args.filter).map_err(|error| Failure::not_one(&error))?;
+            let restored = restore(&args, session, opened, found, path, selection, target).await?;
+            Ok(exit.and(restored))
+        })
+        .await
 }
 
 async fn restore(
@@ -222,16 +225,18 @@ fn not_located(wanted: &TreePath, error: &onggi_repo::RepoError) -> Failure {
 fn failure(target: &Path, error: &RestoreError) -> Failure {
     let act = format!("restore into {}", target.display());
     match error {
-        RestoreError::NotEmpty(_) => Failure::usage(act).because(error).hint("choose another folder, or say --existing keep, replace or newer"),
-        RestoreError::Live => Failure::usage(act).because(error).hint("choose another folder, or say --in-place"),
-        RestoreError::Full { .. } => {
-            Failure::new(Exit::Full, act).because(error).hint("free space or choose another folder; --existing keep goes on where it stood")
+        RestoreError::NotEmpty(_) => {
+            Failure::usage(act).because(error).hint("choose another folder, or say --existing keep, replace or newer")
         }
+        RestoreError::Live => Failure::usage(act).because(error).hint("choose another folder, or say --in-place"),
+        RestoreError::Full { .. } => Failure::new(Exit::Full, act)
+            .because(error)
+            .hint("free space or choose another folder; --existing keep goes on where it stood"),
         RestoreError::Target(_, fault) => Failure::local(act, fault),
         RestoreError::Repository(error) => Failure::repository(act, error),
-        RestoreError::Stopped(stop) => Failure::new(Exit::from(*stop), act)
-            .because(stop)
-            .hint("--existing keep goes on where it stood"),
+        RestoreError::Stopped(stop) => {
+            Failure::new(Exit::from(*stop), act).because(stop).hint("--existing keep goes on where it stood")
+        }
     }
 }
 
@@ -299,7 +304,10 @@ fn show(report: &Report, plan: &Plan, target: &Path, session: &Session, took: st
     }
     output.talk(format_args!("  {}      restored to {}", figures.join(output.dot()), target.display()));
     for (kind, count) in &report.left_out {
-        output.talk(format_args!("  left out: {kind:?} of {}; --privileged as root restores it", figure::counted(*count, "entry", "entries")));
+        output.talk(format_args!(
+            "  left out: {kind:?} of {}; --privileged as root restores it",
+            figure::counted(*count, "entry", "entries")
+        ));
     }
     exit
 }

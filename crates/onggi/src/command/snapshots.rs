@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 
 use onggi_engine::exit::Exit;
+use onggi_repo::Which;
 use onggi_repo::forget::{GroupBy, GroupKey};
 use onggi_repo::format::Snapshot;
-use onggi_repo::Which;
 use onggi_repo::lock::LockKind;
 use serde_json::{Value, json};
 
@@ -21,7 +21,9 @@ use crate::show::snapshot;
 
 /// Lists snapshots, oldest first.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  onggi snapshots\n  onggi snapshots --host web-1 --latest 3\n  onggi snapshots --group-by host,paths --json")]
+#[command(
+    after_help = "Examples:\n  onggi snapshots\n  onggi snapshots --host web-1 --latest 3\n  onggi snapshots --group-by host,paths --json"
+)]
 pub struct Args {
     /// Only these.
     #[arg(value_name = "SNAPSHOT")]
@@ -42,16 +44,17 @@ pub struct Args {
 /// Lists them.
 pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let queries = session.queries(&args.snapshots)?;
-    session.with(LockKind::Shared, async |opened| {
-        let (all, exit) = opened.snapshots(session).await?;
-        let mut chosen = choose(&all, &queries, &args.filter)?;
-        if let Some(count) = args.latest {
-            chosen = newest(chosen, count);
-        }
-        show(&chosen, &args, &session.output);
-        Ok(exit)
-    })
-    .await
+    session
+        .with(LockKind::Shared, async |opened| {
+            let (all, exit) = opened.snapshots(session).await?;
+            let mut chosen = choose(&all, &queries, &args.filter)?;
+            if let Some(count) = args.latest {
+                chosen = newest(chosen, count);
+            }
+            show(&chosen, &args, &session.output);
+            Ok(exit)
+        })
+        .await
 }
 
 /// Those that are named, or all that the filter takes.
@@ -59,7 +62,9 @@ fn choose(all: &[Found], queries: &[Which], filter: &Filter) -> Result<Vec<Found
     if queries.is_empty() {
         return Ok(all.iter().filter(|(_, snapshot)| filter.takes(snapshot)).cloned().collect());
     }
-    let named = queries.iter().map(|which| query::choose(which, all, filter).cloned().map_err(|error| Failure::not_one(&error)));
+    let named = queries
+        .iter()
+        .map(|which| query::choose(which, all, filter).cloned().map_err(|error| Failure::not_one(&error)));
     named.collect()
 }
 

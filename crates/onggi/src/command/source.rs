@@ -60,7 +60,8 @@ fn list(config: &Config, session: &Session) -> Exit {
     let rows: Vec<_> = own.chain(others).collect();
     let output = &session.output;
     if output.is_json() {
-        let documents = rows.iter().map(|(name, kind, note)| json!({"name": name, "kind": kind, "runs": note.is_empty()}));
+        let documents =
+            rows.iter().map(|(name, kind, note)| json!({"name": name, "kind": kind, "runs": note.is_empty()}));
         output.json(Value::Array(documents.collect()));
         return Exit::Done;
     }
@@ -93,7 +94,8 @@ async fn ask(config: &Config, wanted: &Names, session: &Session, asked: Asked) -
                 continue;
             }
         };
-        let mut answer: Result<Vec<_>, SourceError> = configured.source.preflight(&run.context).await.map(|()| Vec::new());
+        let mut answer: Result<Vec<_>, SourceError> =
+            configured.source.preflight(&run.context).await.map(|()| Vec::new());
         if answer.is_ok() && asked == Asked::Discover {
             answer = configured.source.discover(&run.context).await;
         }
@@ -109,7 +111,11 @@ async fn ask(config: &Config, wanted: &Names, session: &Session, asked: Asked) -
             Ok(units) => {
                 for unit in units {
                     documents.push(json!({"source": name, "unit": unit.id.as_str(), "name": unit.name}));
-                    table.row(vec![name.clone(), escape_text(unit.id.as_str()).into_owned(), escape_text(&unit.name).into_owned()]);
+                    table.row(vec![
+                        name.clone(),
+                        escape_text(unit.id.as_str()).into_owned(),
+                        escape_text(&unit.name).into_owned(),
+                    ]);
                 }
             }
         }

@@ -70,7 +70,8 @@ fn go_mode(mode: u32) -> String {
         (0..).zip(letters.chars()).filter(|(at, _)| mode >> (highest - at) & 1 != 0).map(|(_, letter)| letter).collect()
     };
     let kind = pick("dalTLDpSugct?", 31);
-    let permissions = (0..9u32).zip("rwxrwxrwx".chars()).map(|(at, letter)| if mode >> (8 - at) & 1 != 0 { letter } else { '-' });
+    let permissions =
+        (0..9u32).zip("rwxrwxrwx".chars()).map(|(at, letter)| if mode >> (8 - at) & 1 != 0 { letter } else { '-' });
     let mut text = if kind.is_empty() { "-".to_owned() } else { kind };
     text.extend(permissions);
     text

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -63,6 +64,15 @@ impl Environment {
         fs::set_permissions(self.path(path), fs::Permissions::from_mode(0o600)).unwrap();
     }
 
+    /// Waits until a command that runs beside has made this file.
+    pub fn wait_for_file(&self, path: &str) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !self.path(path).exists() {
+            assert!(Instant::now() < end, "{path} was not made");
+            std::thread::yield_now();
+        }
+    }
+
     /// The binary with these arguments, `-r repo` and a password file unless they say otherwise.
     pub fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = self.bare(args);
@@ -108,8 +118,7 @@ impl Environment {
 
 impl Run {
     pub fn of(mut command: Command, stdin: &[u8]) -> Self {
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let _ = child.stdin.take().unwrap().write_all(stdin);
         let output = child.wait_with_output().unwrap();
         Self {

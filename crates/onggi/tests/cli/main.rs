@@ -4,4 +4,10 @@
 mod environment;
 mod terminal;
 
+mod exits;
+mod first_minutes;
 mod help;
+mod inputs;
+mod interrupted;
+mod names;
+mod wrapper;

@@ -1,10 +1,11 @@
 //! `onggi repository forget`: drops snapshots by rules.
 
 use onggi_engine::exit::Exit;
-use onggi_repo::forget::{
-    Action, Candidate, ForgetMax, ForgetOptions, ForgetPlan, GroupBy, GroupPlan, Rules, TrustedTime, Verdict, plan_forget,
-};
 use onggi_repo::Which;
+use onggi_repo::forget::{
+    Action, Candidate, ForgetMax, ForgetOptions, ForgetPlan, GroupBy, GroupPlan, Rules, TrustedTime, Verdict,
+    plan_forget,
+};
 use onggi_repo::lock::LockKind;
 use serde_json::{Value, json};
 
@@ -121,21 +122,23 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let rules = rules(&args.keep)?;
     let queries = session.queries(&args.snapshots)?;
     let kind = if args.dry_run { LockKind::Shared } else { LockKind::Exclusive };
-    session.with(kind, async |opened| {
-        let (candidates, problems) = opened.repo.forget_candidates().await.map_err(|error| Failure::repository("list snapshots", &error))?;
-        for problem in &problems {
-            show_problem(&session.output, &problem.clone().into(), "forget");
-        }
-        let exit = if problems.is_empty() { Exit::Done } else { Exit::Damaged };
-        let plan = if queries.is_empty() {
-            by_rules(&args, &rules, candidates, session)?
-        } else {
-            named(&queries, candidates)?
-        };
-        show(&plan, session);
-        Ok(exit.and(apply(&args, &plan, opened, session).await?))
-    })
-    .await
+    session
+        .with(kind, async |opened| {
+            let (candidates, problems) =
+                opened.repo.forget_candidates().await.map_err(|error| Failure::repository("list snapshots", &error))?;
+            for problem in &problems {
+                show_problem(&session.output, &problem.clone().into(), "forget");
+            }
+            let exit = if problems.is_empty() { Exit::Done } else { Exit::Damaged };
+            let plan = if queries.is_empty() {
+                by_rules(&args, &rules, candidates, session)?
+            } else {
+                named(&queries, candidates)?
+            };
+            show(&plan, session);
+            Ok(exit.and(apply(&args, &plan, opened, session).await?))
+        })
+        .await
 }
 
 fn rules(keep: &Keep) -> Result<Rules, Failure> {
@@ -251,7 +254,10 @@ async fn apply(args: &Args, plan: &ForgetPlan, opened: &Opened, session: &Sessio
     }
     if !plan.refusals.is_empty() {
         let refused = Failure::new(Exit::Refused, format!("forget {what}"));
-        let refused = plan.refusals.iter().fold(refused, |refused, (guard, reason)| refused.because(format!("{guard}: {reason}")));
+        let refused = plan
+            .refusals
+            .iter()
+            .fold(refused, |refused, (guard, reason)| refused.because(format!("{guard}: {reason}")));
         return Err(refused.hint("if it is meant: --forget-max unlimited, or name the snapshots one by one"));
     }
     if args.dry_run {

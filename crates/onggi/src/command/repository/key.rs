@@ -19,7 +19,9 @@ use crate::watcher::show_problem;
 
 /// Lists, adds, removes and changes the passwords that open the repository.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  onggi repository key list\n  onggi repository key add --new-password-file second.key")]
+#[command(
+    after_help = "Examples:\n  onggi repository key list\n  onggi repository key add --new-password-file second.key"
+)]
 pub struct Args {
     #[command(subcommand)]
     pub verb: Verb,
@@ -62,7 +64,9 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
             let password = new_password(&new, session).await?;
             session.with(LockKind::Shared, async |opened| add(opened, session, &password).await).await
         }
-        Verb::Remove { key } => session.with(LockKind::Exclusive, async |opened| remove(opened, session, &key).await).await,
+        Verb::Remove { key } => {
+            session.with(LockKind::Exclusive, async |opened| remove(opened, session, &key).await).await
+        }
         Verb::Passwd(new) => {
             let password = new_password(&new, session).await?;
             session.with(LockKind::Exclusive, async |opened| change(opened, session, &password).await).await
@@ -114,8 +118,12 @@ async fn add(opened: &Opened, session: &Session, password: &SecretString) -> Res
 async fn remove(opened: &Opened, session: &Session, start: &str) -> Result<Exit, Failure> {
     let act = || format!("remove key {start}");
     let keys = opened.repo.keys().await.map_err(|error| Failure::repository("list keys", &error))?;
-    let fitting: Vec<KeyId> =
-        keys.found.iter().map(|key| key.id).filter(|id| !start.is_empty() && id.to_string().starts_with(start)).collect();
+    let fitting: Vec<KeyId> = keys
+        .found
+        .iter()
+        .map(|key| key.id)
+        .filter(|id| !start.is_empty() && id.to_string().starts_with(start))
+        .collect();
     let &[id] = fitting.as_slice() else {
         let cause = if fitting.is_empty() { "there is no such key" } else { "several keys begin like that" };
         return Err(Failure::new(Exit::Failed, act()).because(cause).hint("onggi repository key list"));

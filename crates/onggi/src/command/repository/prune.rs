@@ -51,7 +51,13 @@ fn parse_unused(text: &str) -> Result<MaxUnused, String> {
 impl Args {
     /// As `forget --prune` runs it.
     pub fn usual(dry_run: bool) -> Self {
-        Self { dry_run, max_unused: MaxUnused::Percent(5.0), max_repack_size: None, grace: Span(GRACE_MIN), instant: false }
+        Self {
+            dry_run,
+            max_unused: MaxUnused::Percent(5.0),
+            max_repack_size: None,
+            grace: Span(GRACE_MIN),
+            instant: false,
+        }
     }
 
     fn options(&self) -> PruneOptions {
@@ -85,7 +91,8 @@ pub async fn prune(args: &Args, opened: &Opened, session: &Session) -> Result<Ex
         return Ok(Exit::Done);
     }
     if args.instant {
-        let question = format!("Remove {} at once, without a day to change your mind?", figure::bytes(plan.freed_bytes));
+        let question =
+            format!("Remove {} at once, without a day to change your mind?", figure::bytes(plan.freed_bytes));
         session.consent("prune at once", &question).await?;
     } else if !plan.remove.is_empty() {
         session.consent("prune", &format!("Remove {} for good?", packs(plan.remove.len()))).await?;

@@ -153,7 +153,9 @@ fn pack_of(start: &str, opened: &Opened) -> Result<PackId, Failure> {
     let fitting: Vec<PackId> = known.filter(|id| start.len() >= 4 && id.to_string().starts_with(start)).collect();
     match fitting.as_slice() {
         [one] => Ok(*one),
-        [] => Err(Failure::new(Exit::Failed, act()).because("there is no such pack").hint("onggi repository verify --read-data")),
+        [] => Err(Failure::new(Exit::Failed, act())
+            .because("there is no such pack")
+            .hint("onggi repository verify --read-data")),
         _ => Err(Failure::new(Exit::Failed, act()).because("several packs begin like that").hint("give more digits")),
     }
 }

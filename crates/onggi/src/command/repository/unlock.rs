@@ -25,13 +25,14 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
         session.consent("remove all locks", "Remove the locks of others too? What they are doing ends.").await?;
     }
     let which = if args.remove_all { Unlock::All } else { Unlock::Stale };
-    session.with_unlocked(async |repo| {
-        let removed = repo.unlock(which).await.map_err(|error| Failure::repository("remove locks", &error))?;
-        for holder in &removed {
-            session.output.talk(format_args!("removed the lock of {}", escape_prose(&holder.to_string())));
-        }
-        session.output.talk(format_args!("{} removed", figure::counted(removed.len() as u64, "lock", "locks")));
-        Ok(Exit::Done)
-    })
-    .await
+    session
+        .with_unlocked(async |repo| {
+            let removed = repo.unlock(which).await.map_err(|error| Failure::repository("remove locks", &error))?;
+            for holder in &removed {
+                session.output.talk(format_args!("removed the lock of {}", escape_prose(&holder.to_string())));
+            }
+            session.output.talk(format_args!("{} removed", figure::counted(removed.len() as u64, "lock", "locks")));
+            Ok(Exit::Done)
+        })
+        .await
 }

@@ -48,23 +48,24 @@ pub async fn run(args: Args, session: &Session, word: Word) -> Result<Exit, Fail
         (false, Some(part)) => part,
         (false, None) => ReadData::None,
     };
-    session.with_uncached(LockKind::Shared, async |opened| {
-        let counters = Arc::new(VerifyCounters::default());
-        let watcher = Watcher::new(&session.output, "verify");
-        let seen = Arc::clone(&counters);
-        watcher.measure(move || position(&seen));
-        let ticker = watcher.draw();
-        let report = opened.repo.verify(&opened.lock, data, &counters).await;
-        drop(ticker);
-        let report = report.map_err(|error| Failure::repository("verify", &error))?;
-        show(&report, session);
-        Ok(match (report.is_damaged(), word) {
-            (false, _) => Exit::Done,
-            (true, Word::Verify) => Exit::Damaged,
-            (true, Word::Check) => Exit::Failed,
+    session
+        .with_uncached(LockKind::Shared, async |opened| {
+            let counters = Arc::new(VerifyCounters::default());
+            let watcher = Watcher::new(&session.output, "verify");
+            let seen = Arc::clone(&counters);
+            watcher.measure(move || position(&seen));
+            let ticker = watcher.draw();
+            let report = opened.repo.verify(&opened.lock, data, &counters).await;
+            drop(ticker);
+            let report = report.map_err(|error| Failure::repository("verify", &error))?;
+            show(&report, session);
+            Ok(match (report.is_damaged(), word) {
+                (false, _) => Exit::Done,
+                (true, Word::Verify) => Exit::Damaged,
+                (true, Word::Check) => Exit::Failed,
+            })
         })
-    })
-    .await
+        .await
 }
 
 fn position(counters: &VerifyCounters) -> Position {
@@ -88,7 +89,8 @@ fn show(report: &VerifyReport, session: &Session) {
     }
     let problems = (report.problems.len() + report.more_problems) as u64;
     if output.is_json() {
-        let broken: Vec<_> = report.problems.iter().filter(|one| one.class.starts_with("pack")).map(|one| &one.what).collect();
+        let broken: Vec<_> =
+            report.problems.iter().filter(|one| one.class.starts_with("pack")).map(|one| &one.what).collect();
         output.json(json!({
             "message_type": "summary",
             "num_errors": problems,
