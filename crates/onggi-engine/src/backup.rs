@@ -147,6 +147,9 @@ pub async fn back_up(cx: &Context, job: &Job<'_>, members: &[Member<'_>]) -> Run
         if cx.sleep(Duration::from_secs(10 << attempt)).await.is_err() {
             break (results, window);
         }
+        for unit in &units {
+            unit.monitor.forget_attempt();
+        }
     };
     let took = cx.world.elapsed().saturating_sub(started);
     let reports = results.into_iter().zip(&units).enumerate();

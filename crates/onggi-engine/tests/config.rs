@@ -147,7 +147,7 @@ sources:
         "8:62: sources.a b.time-limit: \"5 hours\" is no duration; write a number with s, m, h, d or w",
         "9:55: sources.c.chunker",
         "9:82: sources.c.compression",
-        "10:27: sources.d.paths: there is no path",
+        "10:28: sources.d.paths: there is no path",
     ];
     check(text, &expected);
     assert!(!format!("{:?}", loaded(text).faults).contains("hunter2"));

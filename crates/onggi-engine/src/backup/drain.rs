@@ -111,6 +111,7 @@ pub(super) async fn fill(
                 if matches!(error, SourceError::Stopped(_)) {
                     save(&cx, &archive, name).await;
                 }
+                unit.monitor.absorb(&monitor);
                 return Err(UnitError::Items(name.clone(), error));
             }
         }

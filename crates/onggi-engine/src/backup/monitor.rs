@@ -38,6 +38,16 @@ impl UnitMonitor {
         std::mem::take(&mut self.seen().problems)
     }
 
+    /// Forgets what an attempt saw that is made again; what could not be released stays.
+    pub fn forget_attempt(&self) {
+        let mut seen = self.seen();
+        let Problems { first, .. } = std::mem::take(&mut seen.problems);
+        for problem in first.into_iter().filter(|problem| problem.class == "release-failed") {
+            seen.problems.push(problem);
+        }
+        seen.passed.clear();
+    }
+
     /// A copy of the problems.
     pub fn problems(&self) -> Problems {
         self.seen().problems.clone()

@@ -4,14 +4,18 @@ use jiff::{SignedDuration, Timestamp};
 use onggi_engine::{
     backup::{ATTEMPTS_DEFAULT, HOLD_DEFAULT, History, Job, Member, Parents, UnitPlan, back_up},
     recover::{Recovery, recover},
-    report::{RunReport, UnitReport},
+    report::{RunReport, UnitOutcome, UnitReport},
     watch::Unwatched,
 };
 use onggi_repo::{
     Compute, Environment, Host, Lock, LockKind, NewRepository, Repository, WriteBudget,
     format::{Compression, KdfCost, Node, Snapshot},
 };
-use onggi_source::{Context, Remnant, Source, TreePath, Unit, bench::Bench};
+use onggi_source::{
+    Context, Remnant, Source, TreePath, Unit,
+    bench::Bench,
+    fake::{FakeOptions, FakeSource, FakeSystem},
+};
 use onggi_storage::{clock::TestClock, memory::Memory};
 use std::{
     sync::{
@@ -156,4 +160,31 @@ fn plan(unit: &Unit, wish: &Wish) -> UnitPlan {
 /// A run whose clock is tokio's.
 pub fn bench(run: &str) -> Bench {
     Bench::new(run)
+}
+
+pub const SECOND: Duration = Duration::from_secs(1);
+
+pub fn system(name: &str) -> FakeSystem {
+    filled(FakeSystem::new(name))
+}
+
+pub fn filled(system: FakeSystem) -> FakeSystem {
+    system.put("a/one", vec![1; 3000]);
+    system.put("a/two", "two");
+    system.put("b/hole", [vec![9; 4096], vec![0; 40_960], vec![7; 100]].concat());
+    system
+}
+
+pub fn source(system: &FakeSystem) -> FakeSource {
+    FakeSource::new(system, FakeOptions::default())
+}
+
+#[track_caller]
+pub fn check(report: &UnitReport, outcome: UnitOutcome, code: u8) {
+    assert_eq!((report.outcome, report.exit.code()), (outcome, code), "{report:#?}");
+}
+
+pub fn stored(report: &UnitReport) {
+    check(report, UnitOutcome::Stored, 0);
+    assert!(report.snapshot.is_some());
 }
