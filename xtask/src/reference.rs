@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::workspace::{Profile, build, root, shown};
 
 /// Page, and the words that make the program print it.
-const PAGES: &[(&str, &[&str])] = &[("commands.md", &["reference"])];
+const PAGES: &[(&str, &[&str])] =
+    &[("commands.md", &["reference"]), ("configuration.schema.json", &["config", "schema"])];
 
 /// Write or compare.
 #[derive(clap::Args)]

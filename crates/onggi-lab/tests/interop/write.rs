@@ -47,7 +47,7 @@ fn restic_finds_no_fault_after_each_command_of_onggi() {
             "backup --force --tag again {source}",
             "backup --compression off {place.rs}",
             "repository forget --keep-last 2 --yes",
-            "repository verify",
+            "repository prune --instant --yes",
             "repository verify --read-data",
         ] {
             std::fs::write(place.path("place.rs"), include_bytes!("place.rs")).unwrap();
