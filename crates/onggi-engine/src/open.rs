@@ -142,7 +142,10 @@ fn limits(storage: &StorageConfig) -> Limits {
     Limits { up: plan(storage.upload), down: plan(storage.download), connections: storage.connections }
 }
 
-#[cfg_attr(not(any(feature = "s3", feature = "sftp")), expect(unused_variables, reason = "a folder needs none"))]
+#[cfg_attr(
+    not(any(feature = "s3", feature = "sftp")),
+    expect(unused_variables, clippy::unused_async, reason = "a folder needs none")
+)]
 async fn access(place: &StoragePlace, habits: &Habits) -> Result<Access, OpenError> {
     match place {
         #[cfg(feature = "s3")]

@@ -1,6 +1,8 @@
 //! A restore brings back exactly what was stored, writes nowhere else whatever the snapshot holds, and tells what it
 //! could not do.
 
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "helpers of tests make and look at files")]
+
 #[path = "restore/forge.rs"]
 mod forge;
 

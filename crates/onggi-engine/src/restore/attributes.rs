@@ -143,6 +143,7 @@ fn timespec(time: jiff::Timestamp) -> Timespec {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests make and look at files")]
 mod tests {
     use super::*;
     use onggi_source::Xattr;

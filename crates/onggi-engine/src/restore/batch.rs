@@ -216,7 +216,7 @@ impl Batch {
         for file in std::mem::take(&mut self.files) {
             match self.destination.existing(&file.path) {
                 Ok(Some(found)) if stays(self.request.existing, found, &file.metadata) => {
-                    self.report.files_unchanged += 1
+                    self.report.files_unchanged += 1;
                 }
                 Ok(Some(found)) if found.file_type == FileType::RegularFile && found.size == file.length => {
                     compared.push(file);

@@ -81,20 +81,20 @@ impl Destination {
         }
         let parent = path.parent().and_then(|parent| self.cached().get(&parent).cloned());
         match (parent, path.name()) {
-            (Some(parent), Some(name)) => self.keep(path, fs::openat(&parent, name, DIRECTORY, Mode::empty())?),
+            (Some(parent), Some(name)) => Ok(self.keep(path, fs::openat(&parent, name, DIRECTORY, Mode::empty())?)),
             _ => self.walk(path),
         }
     }
 
     /// Keeps a directory open for the next calls.
-    fn keep(&self, path: &TreePath, directory: OwnedFd) -> Result<Arc<OwnedFd>, Errno> {
+    fn keep(&self, path: &TreePath, directory: OwnedFd) -> Arc<OwnedFd> {
         let directory = Arc::new(directory);
         let mut cached = self.cached();
         if cached.len() >= OPEN_MAX {
             cached.clear();
         }
         cached.insert(path.clone(), directory.clone());
-        Ok(directory)
+        directory
     }
 
     /// What stands at a path; `None` where nothing does.
@@ -198,7 +198,7 @@ impl Destination {
                 // Kernels before 5.6, and sandboxes that forbid the call. A path beyond PATH_MAX is walked too.
                 Err(Errno::NOSYS | Errno::PERM) => self.by_component.store(true, Relaxed),
                 Err(Errno::NAMETOOLONG) => {}
-                done => return self.keep(path, done?),
+                done => return Ok(self.keep(path, done?)),
             }
         }
         // Those just above are wanted next when their metadata is set, from the bottom up.
@@ -208,7 +208,7 @@ impl Destination {
             at = at.join(component).map_err(|_| Errno::INVAL)?;
             let open = fs::openat(&directory, component, DIRECTORY, Mode::empty())?;
             let is_near = level + OPEN_MAX / 2 >= depth;
-            directory = if is_near { self.keep(&at, open)? } else { Arc::new(open) };
+            directory = if is_near { self.keep(&at, open) } else { Arc::new(open) };
         }
         Ok(directory)
     }
@@ -261,6 +261,7 @@ impl Drop for NewFile {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests make and look at files")]
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;

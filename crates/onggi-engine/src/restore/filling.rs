@@ -127,9 +127,10 @@ impl Filling {
 
     /// Beside a damaged file: the offset and length of each part that is missing, one a line.
     fn write_map(&self, slot: &Slot, name: &[u8], lost: &[Range<u64>]) -> Result<(), Errno> {
-        let lines: String = lost.iter().map(|range| format!("{} {}\n", range.start, range.end - range.start)).collect();
+        let lines: Vec<String> =
+            lost.iter().map(|range| format!("{} {}\n", range.start, range.end - range.start)).collect();
         let map = self.destination.create_file(&slot.path)?;
-        map.write_at(0, lines.as_bytes())?;
+        map.write_at(0, lines.concat().as_bytes())?;
         map.finish(&[name, b".onggi-damaged.map"].concat())
     }
 

@@ -117,6 +117,7 @@ fn listed(directory: &TreePath, node: &Node) -> Option<Entry> {
     Some(Entry { path, kind: node::kind(node)?, metadata: node::metadata(node), length: node.size })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn unreadable(error: RepoError) -> SourceError {
     SourceError::Incomplete(causes(&error).join(": "))
 }
