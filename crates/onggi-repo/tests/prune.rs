@@ -162,19 +162,22 @@ async fn an_instant_run_removes_at_once_but_only_alone() {
 async fn a_partly_needed_pack_is_repacked_only_beyond_the_limit() {
     // So many blobs that some pack surely holds both needed and unneeded ones.
     let many = |seed: u64| -> Files {
-        let file = |name: String, seed| (name.into_bytes(), Some(noise(seed, 20_000)));
+        let file = |name: String, seed| (name.into_bytes(), Some(format!("line {seed}\n").repeat(3000).into_bytes()));
         (0..20).flat_map(|i| [file(format!("shared{i}"), i), file(format!("own{i}"), seed + i)]).collect()
     };
     let world = World::new().await;
     let first = back_up(&world.repo, &many(100)).await.unwrap();
-    back_up(&world.repo, &many(200)).await.unwrap();
+    let second = back_up(&world.repo, &many(200)).await.unwrap();
     forget(&world, first.id).await;
     let lax = PruneOptions { max_unused: MaxUnused::Unlimited, ..PruneOptions::default() };
     assert_eq!(plan(&world, &lax).await.unwrap().repack, []);
     let mut strict = thorough();
     assert!(!plan(&world, &strict).await.unwrap().repack.is_empty());
-    strict.repack_bytes_max = Some(1000);
+    strict.repack_bytes_max = Some(10);
     assert_eq!(plan(&world, &strict).await.unwrap().repack, []);
+    let (_, pruned) = prune(&world, &thorough()).await;
+    assert!(pruned.repacked > 0 && pruned.written_bytes > 0);
+    assert_sound(&world, &[(&second, many(200))]).await;
 }
 
 #[tokio::test]

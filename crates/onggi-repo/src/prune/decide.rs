@@ -118,3 +118,101 @@ fn small_packs(packs: &[&PackUse]) -> HashSet<PackId> {
     }
     chosen
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::PackInfo;
+
+    const MIB: u64 = 1 << 20;
+
+    /// A pack that is there, by its number, with needed and unneeded bytes.
+    fn pack(number: u8, used_bytes: u64, unused_bytes: u64) -> PackUse {
+        let info = PackInfo {
+            id: PackId([number; 32]),
+            size: used_bytes + unused_bytes,
+            blobs: 1,
+            kind: Some(BlobKind::Data),
+            state: PackState::Live,
+            index: None,
+        };
+        PackUse { info, is_good: true, is_there: true, used_bytes, used_blobs: 1, unused_bytes, has_plain_trees: false }
+    }
+
+    fn now() -> Timestamp {
+        "2026-11-20T00:00:00Z".parse().unwrap()
+    }
+
+    /// The numbers of the packs in each list: mark, recover, remove, waiting, drop, repack, unreferenced.
+    fn lists(plan: &PrunePlan) -> [Vec<u8>; 7] {
+        let lists =
+            [&plan.mark, &plan.recover, &plan.remove, &plan.waiting, &plan.drop, &plan.repack, &plan.unreferenced];
+        lists.map(|list| list.iter().map(|id| id.0[0]).collect())
+    }
+
+    #[track_caller]
+    fn check(packs: &[PackUse], options: &PruneOptions, expected: [&[u8]; 7]) -> PrunePlan {
+        let there = packs.iter().filter(|pack| pack.is_there).map(|pack| (pack.info.id, pack.info.size)).collect();
+        let plan = decide(packs, &Survey::of_packs(there), options, now());
+        assert_eq!(lists(&plan), expected.map(<[u8]>::to_vec));
+        plan
+    }
+
+    fn keeping(max_unused: MaxUnused) -> PruneOptions {
+        PruneOptions { max_unused, ..PruneOptions::default() }
+    }
+
+    #[test]
+    fn the_emptiest_packs_are_repacked_until_few_unused_bytes_are_left() {
+        let packs =
+            [pack(1, 15 * MIB, MIB), pack(2, 4 * MIB, 12 * MIB), pack(3, 8 * MIB, 8 * MIB), pack(4, 16 * MIB, 0)];
+        let plan = check(&packs, &keeping(MaxUnused::Bytes(MIB)), [&[], &[], &[], &[], &[], &[2, 3], &[]]);
+        assert_eq!((plan.kept, plan.left_bytes, plan.repacked_bytes, plan.freed_bytes), (2, MIB, 12 * MIB, 20 * MIB));
+        check(&packs, &keeping(MaxUnused::Bytes(0)), [&[], &[], &[], &[], &[], &[2, 3, 1], &[]]);
+        check(&packs, &keeping(MaxUnused::Percent(20.0)), [&[], &[], &[], &[], &[], &[2, 3], &[]]);
+        check(&packs, &keeping(MaxUnused::Unlimited), [&[], &[], &[], &[], &[], &[], &[]]);
+    }
+
+    #[test]
+    fn ten_small_packs_are_worth_a_rewrite_and_nine_are_not() {
+        let packs: Vec<_> = (1..=10).map(|number| pack(number, MIB, 0)).collect();
+        check(&packs[..9], &PruneOptions::default(), [&[], &[], &[], &[], &[], &[], &[]]);
+        let all: Vec<u8> = (1..=10).collect();
+        check(&packs, &PruneOptions::default(), [&[], &[], &[], &[], &[], &all, &[]]);
+    }
+
+    #[test]
+    fn mixed_packs_and_plain_trees_are_rewritten_in_any_case() {
+        let mut packs = [pack(1, 16 * MIB, 0), pack(2, 16 * MIB, 0), pack(3, 16 * MIB, 0)];
+        packs[1].info.kind = None;
+        packs[2].has_plain_trees = true;
+        check(&packs, &keeping(MaxUnused::Unlimited), [&[], &[], &[], &[], &[], &[2, 3], &[]]);
+    }
+
+    #[test]
+    fn marks_grow_old_by_the_grace_time_and_never_less_than_a_day() {
+        let hours = |hours| PackState::Tombstoned(Some(now() - SignedDuration::from_hours(hours)));
+        let states = [hours(23), hours(24), hours(60), PackState::Tombstoned(None)];
+        let mut packs: Vec<_> = (1..)
+            .zip(states)
+            .map(|(number, state)| {
+                let mut pack = pack(number, 0, MIB);
+                pack.info.state = state;
+                pack
+            })
+            .collect();
+        let mut options = PruneOptions { grace: std::time::Duration::ZERO, ..PruneOptions::default() };
+        check(&packs, &options, [&[4], &[], &[2, 3], &[1], &[], &[], &[]]);
+        options.grace = std::time::Duration::from_hours(48);
+        check(&packs, &options, [&[4], &[], &[3], &[1, 2], &[], &[], &[]]);
+        packs[2].used_bytes = 1;
+        check(&packs, &options, [&[4], &[3], &[], &[1, 2], &[], &[], &[]]);
+    }
+
+    #[test]
+    fn lost_packs_that_nobody_needs_leave_the_index() {
+        let mut packs = [pack(1, 0, MIB), pack(2, 0, MIB)];
+        packs[1].is_there = false;
+        check(&packs, &PruneOptions::default(), [&[1], &[], &[], &[], &[2], &[], &[]]);
+    }
+}

@@ -29,6 +29,12 @@ pub(super) struct Survey {
 }
 
 impl Survey {
+    /// What tests of the decision need.
+    #[cfg(test)]
+    pub fn of_packs(packs: HashMap<PackId, u64>) -> Self {
+        Self { packs, indexes: Vec::new(), snapshots: Vec::new(), roots: Vec::new(), heartbeats: Vec::new() }
+    }
+
     /// Whether a run that began before this time may still be going on.
     pub fn has_run_since_before(&self, marked: Timestamp, now: Timestamp) -> bool {
         self.heartbeats.iter().any(|&start| start <= marked && now.duration_since(start) < HEARTBEAT_STALE)
