@@ -40,7 +40,9 @@ fn key() -> MasterKey {
 
 /// The entries of an opened header: what is read prints back to the same bytes.
 pub fn pack_header(bytes: &[u8]) {
-    if let Ok(entries) = pack::parse_entries(bytes) {
+    if let Ok(entries) = pack::parse_entries(bytes)
+        && !entries.is_empty()
+    {
         let total: u64 = entries.iter().map(|entry| u64::from(entry.length)).sum();
         assert!(pack::pack_length(&entries) > total);
         let mut sealed = Vec::new();
