@@ -63,12 +63,15 @@ fn environment() -> Environment {
     Environment { clock: Arc::new(SystemClock), host, compute: Compute::new(threads) }
 }
 
-async fn step<T>(name: &str, work: impl Future<Output = Result<T, impl Into<Box<dyn std::error::Error + Send + Sync>>>>) -> Result<T> {
+async fn step<T>(
+    name: &str,
+    work: impl Future<Output = Result<T, impl Into<Box<dyn std::error::Error + Send + Sync>>>>,
+) -> Result<T> {
     drop(fs::write("/proc/self/clear_refs", "5"));
     let cpu = || Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default();
     let (start, cpu_start) = (Instant::now(), cpu());
     let answer = work.await.map_err(Into::into)?;
-    let (wall, cpu) = (start.elapsed(), cpu() - cpu_start);
+    let (wall, cpu) = (start.elapsed(), cpu().saturating_sub(cpu_start));
     let status = fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();
     println!("{name}: {:.2} s, processor {:.2} s, {peak}", wall.as_secs_f64(), cpu.as_secs_f64());
@@ -87,7 +90,11 @@ async fn back_up(repo: &Repository, folder: &Path, parents: &[SnapshotId]) -> Re
             let entry = entry?;
             let metadata = entry.path().symlink_metadata()?;
             let name = entry.file_name();
-            let path: Vec<u8> = if path.is_empty() { name.as_bytes().to_vec() } else { [&path, b"/".as_slice(), name.as_bytes()].concat() };
+            let path: Vec<u8> = if path.is_empty() {
+                name.as_bytes().to_vec()
+            } else {
+                [&path, b"/".as_slice(), name.as_bytes()].concat()
+            };
             if metadata.is_dir() {
                 archive.put(&path, node(&metadata, NodeKind::Dir)).await?;
                 open.push((entry.path(), path));
@@ -121,7 +128,11 @@ fn node(metadata: &fs::Metadata, kind: NodeKind) -> Node {
     let mut node = Node::new(Vec::new(), kind, metadata.mode(), time(metadata.mtime(), metadata.mtime_nsec()));
     node.ctime = time(metadata.ctime(), metadata.ctime_nsec());
     (node.uid, node.gid, node.inode, node.links) = (metadata.uid(), metadata.gid(), metadata.ino(), metadata.nlink());
-    if node.kind == NodeKind::Dir { node.links = 0 } else { node.size = metadata.len() }
+    if node.kind == NodeKind::Dir {
+        node.links = 0
+    } else {
+        node.size = metadata.len();
+    }
     node
 }
 

@@ -181,7 +181,11 @@ mod tests {
         check("latest", SnapshotFilter { hosts: vec!["a".into()], ..all() }, "03");
         check("latest", SnapshotFilter { hosts: vec!["a".into()], with_incomplete: true, ..all() }, "04");
         check("latest~1", SnapshotFilter { tags: vec![vec!["nightly".into()], vec!["x".into()]], ..all() }, "03");
-        check("latest", SnapshotFilter { paths: vec!["/x".into()], ..all() }, "snapshot latest is not in the repository");
+        check(
+            "latest",
+            SnapshotFilter { paths: vec!["/x".into()], ..all() },
+            "snapshot latest is not in the repository",
+        );
     }
 
     #[test]
@@ -201,7 +205,9 @@ mod tests {
 
     #[test]
     fn other_texts_name_no_snapshot() {
-        for text in ["", "lat", "latest~", "latest~x", "012", "ABCD", "@2026-09-01", "a@", "a@yesterday", "a@2026-13-01"] {
+        for text in
+            ["", "lat", "latest~", "latest~x", "012", "ABCD", "@2026-09-01", "a@", "a@yesterday", "a@2026-13-01"]
+        {
             assert!(SnapshotQuery::new(text).is_err(), "{text}");
         }
     }

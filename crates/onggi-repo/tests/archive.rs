@@ -1,6 +1,8 @@
 //! What an archive promises: torn ones are never committed, order is durable, memory is bounded, and what was pruned
 //! meanwhile is not built upon.
 
+#![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
+
 mod common;
 
 use common::*;
@@ -13,7 +15,7 @@ use onggi_storage::{
     FileType, Handle, Storage,
     clock::TestClock,
     faulty::{Failure, Fault, Faulty, Rule},
-    recording::{CallKind, Recording},
+    recording::{Call, CallKind, Recording},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -85,11 +87,12 @@ async fn packs_come_before_indexes_and_the_snapshot_comes_last() {
     let files = Files::from([(b"a".to_vec(), Some(noise(1, 5_000_000))), (b"d/b".to_vec(), Some(b"b".to_vec()))]);
     back_up(&repo, &files).await.unwrap();
     let calls = recording.take();
-    let created = calls.iter().filter(|call| call.kind() == CallKind::Create).filter_map(|call| call.file_type());
+    let created = calls.iter().filter(|call| call.kind() == CallKind::Create).filter_map(Call::file_type);
     let mut order: Vec<FileType> = created.filter(|file_type| *file_type != FileType::Lock).collect();
     order.dedup();
     assert_eq!(order, [FileType::Pack, FileType::Index, FileType::Snapshot]);
-    let kinds = |file_type| calls.iter().position(|call| call.kind() == CallKind::Read && call.file_type() == Some(file_type));
+    let kinds =
+        |file_type| calls.iter().position(|call| call.kind() == CallKind::Read && call.file_type() == Some(file_type));
     assert!(kinds(FileType::Pack).is_some(), "new packs are read back");
 }
 
@@ -124,13 +127,21 @@ async fn prune_meanwhile(world: &World, tombstone_only: bool) {
                 blobs.push((location.pack, id, location));
             }
         });
-        blobs.into_iter().map(|(pack, id, location)| IndexPack::new(pack, vec![onggi_repo::format::PackEntry {
-            kind: BlobKind::Data,
-            id,
-            offset: location.offset,
-            length: location.length,
-            uncompressed_length: location.uncompressed_length,
-        }])).collect()
+        blobs
+            .into_iter()
+            .map(|(pack, id, location)| {
+                IndexPack::new(
+                    pack,
+                    vec![onggi_repo::format::PackEntry {
+                        kind: BlobKind::Data,
+                        id,
+                        offset: location.offset,
+                        length: location.length,
+                        uncompressed_length: location.uncompressed_length,
+                    }],
+                )
+            })
+            .collect()
     };
     if tombstone_only {
         write_index(&other, IndexFile { packs_to_delete: info, ..IndexFile::default() }).await;
@@ -148,12 +159,10 @@ async fn prune_meanwhile(world: &World, tombstone_only: bool) {
 
 /// Seals and writes an index file by means of the format alone.
 async fn write_index(repo: &Repository, file: IndexFile) {
-    let key = onggi_repo::format::KeyFile::parse(
-        &repo.storage().read(repo.key_id().handle(), None).await.unwrap(),
-    )
-    .unwrap()
-    .open(&password())
-    .unwrap();
+    let key = onggi_repo::format::KeyFile::parse(&repo.storage().read(repo.key_id().handle(), None).await.unwrap())
+        .unwrap()
+        .open(&password())
+        .unwrap();
     let mut sealed = Vec::new();
     let plaintext = onggi_repo::format::unpacked::encode(&file.print());
     onggi_repo::format::seal::seal(&key, [7; 16], &plaintext, &mut sealed);

@@ -115,7 +115,7 @@ async fn lost_or_damaged_control_files_are_found_again() {
                 }
             }
             let repo = world.open_at(Arc::new(memory), "two").await.unwrap();
-            assert_eq!(repo.problems().is_empty(), false, "{file_type:?} {content:?}");
+            assert!(!repo.problems().is_empty(), "{file_type:?} {content:?}");
             assert_eq!(repo.id(), world.repo.id());
         }
     }

@@ -1,13 +1,13 @@
 //! Locks: who excludes whom, what is stale, how long a lock lives without renewal; and what a writer that lost its lock
 //! may still do, which is nothing.
 
+#![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
+
 mod common;
 
 use common::*;
 use jiff::SignedDuration;
-use onggi_repo::{
-    Archive, ArchiveOptions, Lock, LockKind, RepoError, Repository, Unlock,
-};
+use onggi_repo::{Archive, ArchiveOptions, Lock, LockKind, RepoError, Repository, Unlock};
 use onggi_storage::{FileType, Storage, memory::Memory};
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ async fn take(repo: &Repository, kind: LockKind) -> Result<Lock, RepoError> {
 }
 
 #[track_caller]
-fn is_locked(answer: Result<Lock, RepoError>) {
+fn is_locked(answer: &Result<Lock, RepoError>) {
     assert!(matches!(answer, Err(RepoError::Locked(_))), "{answer:?}");
 }
 
@@ -62,7 +62,10 @@ async fn a_refusal_names_the_holder() {
     let world = World::new().await;
     let _lock = take(&world.repo, Shared).await.unwrap();
     let error = take(&world.open().await, Exclusive).await.unwrap_err().to_string();
-    assert!(error.starts_with("repository is locked by operator@one (process 4000000, shared, 2026-09-01T12:00:0"), "{error}");
+    assert!(
+        error.starts_with("repository is locked by operator@one (process 4000000, shared, 2026-09-01T12:00:0"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -71,8 +74,8 @@ async fn waiting_ends_with_the_other_lock_or_the_time() {
     let lock = take(&world.repo, Exclusive).await.unwrap();
     let other = world.open().await;
     let start = world.clock.now_elapsed();
-    is_locked(other.lock(Shared, 2 * MINUTE).await);
-    let waited = world.clock.now_elapsed() - start;
+    is_locked(&other.lock(Shared, 2 * MINUTE).await);
+    let waited = world.clock.now_elapsed().saturating_sub(start);
     assert!((2 * MINUTE..3 * MINUTE).contains(&waited), "{waited:?}");
     let (waiting, released) = tokio::join!(other.lock(Shared, 10 * MINUTE), lock.release());
     released.unwrap();
@@ -120,7 +123,7 @@ async fn stale_locks_block_until_they_are_removed() {
     drop(take(&world.repo, Exclusive).await.unwrap());
     world.clock.advance(31 * MINUTE);
     let other = world.open().await;
-    is_locked(take(&other, Shared).await);
+    is_locked(&take(&other, Shared).await);
     assert_eq!(other.unlock(Unlock::Stale).await.unwrap().len(), 1);
     take(&other, Exclusive).await.unwrap().release().await.unwrap();
 }
@@ -163,7 +166,7 @@ async fn an_unreadable_lock_is_read_again_and_then_blocks() {
     let world = World::new().await;
     let garbage = onggi_storage::Handle::new(FileType::Lock, onggi_storage::FileId([9; 32]));
     world.memory.put(garbage.clone(), b"garbage".as_slice());
-    is_locked(take(&world.repo, Shared).await);
+    is_locked(&take(&world.repo, Shared).await);
     let pauses: Vec<u64> = world.clock.sleeps().iter().map(Duration::as_secs).filter(|secs| *secs > 0).collect();
     assert_eq!(pauses, [5, 10, 20, 20]);
     world.memory.remove(garbage.clone()).await.unwrap();

@@ -111,7 +111,7 @@ impl ContentWriter {
     /// no more than `READ_AHEAD` of them may be held back.
     pub async fn window(&mut self, length: usize) -> Result<Window> {
         self.shared.check()?;
-        if self.slot.is_none() && self.len() > 0 {
+        if self.slot.is_none() && !self.is_empty() {
             // It was announced as short and is not.
             self.slot = Some(self.shared.windows.slot().await.map_err(|Closed| self.shared.first_failure())?);
         }
@@ -129,6 +129,7 @@ impl ContentWriter {
     }
 
     /// Takes the next bytes.
+    #[expect(clippy::unused_async, reason = "that it need not wait today is no promise")]
     pub async fn write(&mut self, window: Window) -> Result<()> {
         self.shared.check()?;
         add(&self.shared.counters.bytes_read, window.len() as u64);
@@ -153,6 +154,7 @@ impl ContentWriter {
     }
 
     /// Takes a hole.
+    #[expect(clippy::unused_async, reason = "that it need not wait today is no promise")]
     pub async fn zeros(&mut self, length: u64) -> Result<()> {
         self.shared.check()?;
         if length > 0 {
@@ -263,7 +265,7 @@ impl PendingContent {
         self.is_ended = true;
         let mut inner = self.state.inner();
         inner.when_done = Some(act);
-        self.state.complete(&self.shared, inner);
+        ContentState::complete(&self.shared, inner);
     }
 }
 
@@ -323,7 +325,7 @@ impl ContentState {
             inner.missing += 1;
             jobs.push(ChunkJob { content: Arc::clone(self), place, chunk, work });
         }
-        self.complete(shared, inner);
+        Self::complete(shared, inner);
         for job in jobs {
             let owner = Arc::clone(shared);
             shared.repo.env().compute.spawn(move || job.run(&owner));
@@ -336,14 +338,14 @@ impl ContentState {
         inner.ids[place] = id;
         inner.missing -= 1;
         let is_all = inner.missing == 0;
-        self.complete(shared, inner);
+        Self::complete(shared, inner);
         if is_all {
             self.progress.notify_waiters();
         }
     }
 
     /// Hands the content out once it is whole and someone waits for it.
-    fn complete(&self, shared: &Arc<Shared>, mut inner: MutexGuard<'_, Inner>) {
+    fn complete(shared: &Arc<Shared>, mut inner: MutexGuard<'_, Inner>) {
         let is_whole = inner.is_ended && inner.missing == 0 && inner.stream.is_all_cut();
         if is_whole && let Some(act) = inner.when_done.take() {
             let content = StoredContent { chunks: std::mem::take(&mut inner.ids), length: inner.stream.len() };

@@ -49,7 +49,10 @@ pub(super) struct Journal {
     path: PathBuf,
 }
 
-/// What an earlier run left.
+/// What an earlier run left: its records, and the packs it stored.
+type Left = (Earlier, Vec<PackId>);
+
+/// The records of an earlier run.
 pub(super) struct Earlier {
     /// Hash of a path to the place of its record.
     files: HashMap<u64, (u64, u32)>,
@@ -60,7 +63,7 @@ pub(super) struct Earlier {
 impl Journal {
     /// Opens a journal and reads what an earlier run left, with the packs it stored. One of another repository is
     /// started anew.
-    pub fn open(path: &Path, repo: &Repository) -> Result<(Self, Option<(Earlier, Vec<PackId>)>)> {
+    pub fn open(path: &Path, repo: &Repository) -> Result<(Self, Option<Left>)> {
         let mut file = Scratch::kept(path)?;
         let text = file.read_all()?;
         let earlier = read(&text, repo.id());
@@ -174,5 +177,8 @@ fn key(path: &str) -> u64 {
 }
 
 fn hex(path: &[u8]) -> String {
-    path.iter().map(|byte| format!("{byte:02x}")).collect()
+    path.iter().fold(String::with_capacity(2 * path.len()), |mut text, byte| {
+        text.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])));
+        text
+    })
 }

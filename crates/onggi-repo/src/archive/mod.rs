@@ -176,6 +176,7 @@ impl Archive {
 
     /// Adds a file with the content that a parent has; owner, mode, times and all else come from `node`. `false` if the
     /// repository has lost a part of that content: it must be read again.
+    #[expect(clippy::unused_async, reason = "that it need not wait today is no promise")]
     pub async fn keep_file(&self, path: &[u8], node: Node, parent: &Node) -> Result<bool> {
         self.shared.check()?;
         if !parent.chunks().iter().all(|id| self.shared.use_stored(BlobKind::Data, id)) {
@@ -214,6 +215,7 @@ impl Archive {
     }
 
     /// Promises that nothing more comes below a directory. Its metadata may still come.
+    #[expect(clippy::unused_async, reason = "that it need not wait today is no promise")]
     pub async fn leave(&self, path: &[u8]) -> Result<()> {
         self.shared.check()?;
         let complete = self.shared.builder().leave(path);

@@ -86,20 +86,17 @@ pub(super) fn add(
     }
     packer.held.fetch_add(sealed.len(), Ordering::AcqRel);
     let entry = |offset| PackEntry { kind, id, offset, length: sealed.len() as u32, uncompressed_length };
-    match &mut *open {
-        Some(pack) => {
-            pack.entries.push(entry(pack.buffer.len() as u32));
-            pack.reserve(shared, sealed.len(), target);
-            pack.buffer.extend_from_slice(sealed);
-            pack.permit.merge(permit);
-            pack.held += sealed.len();
-        }
-        None => {
-            let least = target / GROWTH.pow(2);
-            let mut buffer = shared.pool.take(least.max(sealed.len() + HEADER + HEADER_ENTRY));
-            buffer.extend_from_slice(sealed);
-            *open = Some(OpenPack { buffer, entries: vec![entry(0)], permit, held: sealed.len() });
-        }
+    if let Some(pack) = &mut *open {
+        pack.entries.push(entry(pack.buffer.len() as u32));
+        pack.reserve(shared, sealed.len(), target);
+        pack.buffer.extend_from_slice(sealed);
+        pack.permit.merge(permit);
+        pack.held += sealed.len();
+    } else {
+        let least = target / GROWTH.pow(2);
+        let mut buffer = shared.pool.take(least.max(sealed.len() + HEADER + HEADER_ENTRY));
+        buffer.extend_from_slice(sealed);
+        *open = Some(OpenPack { buffer, entries: vec![entry(0)], permit, held: sealed.len() });
     }
     drop(open);
     if let Some(pack) = full {

@@ -74,14 +74,11 @@ fn seal(shared: &Arc<Shared>, job: SealJob, mut permit: Permit) {
     let mut joint = None;
     let plaintext = match &plain {
         Plain::Bytes(bytes) => bytes,
-        Plain::Chunk(chunk) => match chunk.contiguous() {
-            Some(bytes) => bytes,
-            None => {
-                let joint = joint.insert(shared.pool.take(length));
-                chunk.slices().for_each(|slice| joint.extend_from_slice(slice));
-                joint.as_slice()
-            }
-        },
+        Plain::Chunk(chunk) => chunk.contiguous().unwrap_or_else(|| {
+            let joint = joint.insert(shared.pool.take(length));
+            chunk.slices().for_each(|slice| joint.extend_from_slice(slice));
+            joint.as_slice()
+        }),
     };
     let mut sealed = shared.pool.take(length + length / 128 + 1024);
     let (key, nonce) = (shared.repo.master(), shared.repo.env().nonce());

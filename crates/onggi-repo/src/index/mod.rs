@@ -111,12 +111,10 @@ impl Index {
     /// The same with the pack's number.
     pub(crate) fn live_number(&self, kind: BlobKind, id: &BlobId) -> Option<(PackNumber, Location)> {
         let packs = self.packs();
-        let shard = read(&self.shards[usize::from(id.0[0])]);
-        let found = shard.find(kind, id).find_map(|record| {
+        read(&self.shards[usize::from(id.0[0])]).find(kind, id).find_map(|record| {
             let location = packs.locate(record);
             location.is_live.then_some((PackNumber(record.number()), location))
-        });
-        found
+        })
     }
 
     /// Every known copy of a blob, those that will stay first.
@@ -130,9 +128,7 @@ impl Index {
 
     /// Plaintext bytes of a blob, if any copy of it is known.
     pub fn plaintext_length(&self, kind: BlobKind, id: &BlobId) -> Option<u32> {
-        let shard = read(&self.shards[usize::from(id.0[0])]);
-        let length = shard.find(kind, id).next().map(Record::plaintext_length);
-        length
+        read(&self.shards[usize::from(id.0[0])]).find(kind, id).next().map(Record::plaintext_length)
     }
 
     /// How many records there are; copies of a blob count each.

@@ -156,7 +156,7 @@ impl Shard {
 
 /// The bits after the first byte; `buckets` is a power of two up to 2^16.
 fn bucket_of(id: &[u8; 32], buckets: usize) -> usize {
-    usize::from(u16::from_be_bytes([id[1], id[2]])) * buckets >> 16
+    (usize::from(u16::from_be_bytes([id[1], id[2]])) * buckets) >> 16
 }
 
 /// Ids are random already: eight of their bytes are the hash.

@@ -1,6 +1,6 @@
 //! What the tests of this crate share: a world of fakes, and a small tree of files to put in and take out.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses its part, and panics where it fails")]
 
 use onggi_repo::{
     Archive, ArchiveOptions, Compute, Cutting, Environment, Fetch, FetchOptions, FetchSink, Finished, Host, Lock,
