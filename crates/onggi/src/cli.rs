@@ -32,6 +32,7 @@ pub struct Cli {
 }
 
 /// What every command takes.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Globals {
@@ -41,7 +42,7 @@ pub struct Globals {
     /// Repository: a name under `repositories:`, or an address such as /srv/repo, s3:host/bucket or sftp:user@host:/path.
     #[arg(short = 'r', long, global = true, value_name = "REPO")]
     pub repo: Option<String>,
-    /// File whose first line is the repository's password.
+    /// File with the repository's password; only its owner may read it (mode 0600).
     #[arg(short = 'p', long, global = true, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
     /// Command whose output is the repository's password.

@@ -58,7 +58,7 @@ impl Failure {
     /// The configuration is wrong: every fault, with its place.
     pub fn configuration(path: &std::path::Path, faults: &[Fault]) -> Self {
         let failure = Self::usage(format!("read the configuration {}", path.display()));
-        faults.iter().filter(|fault| fault.reach == Reach::File).fold(failure, |failure, fault| failure.because(fault))
+        faults.iter().filter(|fault| fault.reach == Reach::File).fold(failure, Self::because)
     }
 
     /// A text stands for no snapshot.

@@ -21,6 +21,7 @@ pub struct Machine {
     /// Who writes.
     pub host: Host,
     home: PathBuf,
+    clock: Arc<dyn Clock>,
 }
 
 impl Machine {
@@ -45,7 +46,7 @@ impl Machine {
             uid,
             gid: rustix::process::getegid().as_raw(),
         };
-        Ok(Self { variables, directory, host, home })
+        Ok(Self { variables, directory, host, home, clock: Arc::new(SystemClock) })
     }
 
     /// A variable that is set and not empty; of several names the first.
@@ -61,12 +62,12 @@ impl Machine {
     /// For repositories.
     pub fn environment(&self) -> Environment {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Environment { clock: Arc::new(SystemClock), host: self.host.clone(), compute: Compute::new(threads) }
+        Environment { clock: self.clock(), host: self.host.clone(), compute: Compute::new(threads) }
     }
 
     /// Time and randomness.
     pub fn clock(&self) -> Arc<dyn Clock> {
-        Arc::new(SystemClock)
+        Arc::clone(&self.clock)
     }
 
     /// An absolute path for one that may start here or at home.

@@ -134,7 +134,7 @@ fn listed(file: &Path, separator: u8, session: &Session) -> Result<Vec<PathBuf>,
     }
     let is_text = separator == b'\n';
     let lines = bytes.split(|byte| *byte == separator).map(|line| if is_text { line.trim_ascii() } else { line });
-    let named = lines.filter(|line| !line.is_empty() && !(is_text && line.starts_with(b"#")));
+    let named = lines.filter(|line| !(line.is_empty() || is_text && line.starts_with(b"#")));
     Ok(named.map(|line| PathBuf::from(OsString::from_vec(line.to_vec()))).collect())
 }
 
@@ -307,7 +307,8 @@ fn name_of(paths: &[String]) -> String {
 
 /// The first bytes of a digest, in hexadecimal digits.
 fn digest(text: &str, bytes: usize) -> String {
-    Sha256::digest(text.as_bytes()).iter().take(bytes).map(|byte| format!("{byte:02x}")).collect()
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().take(bytes).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// What is to be done, as far as it could be found out.
@@ -368,8 +369,12 @@ pub async fn discover<'a>(
     let problems = std::mem::take(&mut *kept.0.lock().unwrap_or_else(PoisonError::into_inner));
     match (members.is_empty(), failures.pop()) {
         (true, Some(last)) => {
-            problems.iter().for_each(|problem| show_problem(&session.output, problem, "archival"));
-            failures.iter().for_each(|failure| failure.report(&session.output));
+            for problem in &problems {
+                show_problem(&session.output, problem, "archival");
+            }
+            for failure in &failures {
+                failure.report(&session.output);
+            }
             Err(last)
         }
         (_, last) => Ok(Discovered { members, failures: failures.into_iter().chain(last).collect(), problems }),

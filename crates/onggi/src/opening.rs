@@ -166,6 +166,10 @@ pub async fn stack(place: &Place, globals: &Globals, machine: &Machine) -> Resul
 }
 
 /// What the environment and the home of the user say about entering storages.
+#[cfg_attr(
+    not(any(feature = "s3", feature = "sftp")),
+    expect(unused_mut, unused_variables, reason = "a folder needs none")
+)]
 fn access(machine: &Machine) -> Access {
     let mut access = Access::default();
     #[cfg(feature = "s3")]

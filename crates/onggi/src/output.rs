@@ -28,6 +28,7 @@ pub enum Verbosity {
 }
 
 /// How the streams are written to.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the streams")]
 #[derive(Debug, Clone, Copy)]
 pub struct Style {
     /// Data as JSON.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::figure;
 
 /// The rate is averaged over this time.
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_mins(1);
 /// A remaining time is not shown before.
 const SETTLED_AFTER: Duration = Duration::from_secs(10);
 /// Samples are kept this far apart, so that a window holds at most 120.
@@ -46,7 +46,8 @@ impl Meter {
             return;
         }
         self.samples.push_back((elapsed, bytes));
-        while self.samples.len() > 2 && self.samples.front().is_some_and(|(at, _)| elapsed - *at > WINDOW) {
+        while self.samples.len() > 2 && self.samples.front().is_some_and(|(at, _)| elapsed.saturating_sub(*at) > WINDOW)
+        {
             self.samples.pop_front();
         }
     }
@@ -55,7 +56,9 @@ impl Meter {
     pub fn rate(&self, elapsed: Duration, bytes: u64) -> u64 {
         let (start, before) = self.samples.front().copied().unwrap_or_default();
         let span = elapsed.saturating_sub(start).as_secs_f64();
-        if span < 0.05 { 0 } else { (bytes.saturating_sub(before) as f64 / span) as u64 }
+        #[expect(clippy::cast_sign_loss, reason = "neither bytes nor time are negative")]
+        let rate = if span < 0.05 { 0 } else { (bytes.saturating_sub(before) as f64 / span) as u64 };
+        rate
     }
 
     /// Time to the end at that rate, if it can be said honestly.

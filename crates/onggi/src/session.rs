@@ -50,6 +50,7 @@ pub struct Session {
     config: OnceCell<Option<Arc<Config>>>,
     place: OnceCell<Place>,
     clock: Arc<dyn Clock>,
+    zone: TimeZone,
 }
 
 /// An open repository under a lock.
@@ -97,6 +98,7 @@ impl Session {
             config: OnceCell::new(),
             place: OnceCell::new(),
             clock,
+            zone: TimeZone::system(),
         })
     }
 
@@ -107,13 +109,13 @@ impl Session {
 
     /// Reads what stands for snapshots, before anything is opened.
     pub fn queries(&self, texts: &[String]) -> Result<Vec<Which>, Failure> {
-        let read = texts.iter().map(|text| query::parse(text, &TimeZone::system()));
+        let read = texts.iter().map(|text| query::parse(text, &self.zone));
         read.collect::<Result<_, _>>().map_err(|error| Failure::no_snapshot(&error))
     }
 
     /// Reads SNAPSHOT:PATH.
     pub fn query_with_path(&self, text: &OsStr) -> Result<(Which, Vec<u8>), Failure> {
-        query::parse_with_path(text.as_bytes(), &TimeZone::system()).map_err(|error| Failure::no_snapshot(&error))
+        query::parse_with_path(text.as_bytes(), &self.zone).map_err(|error| Failure::no_snapshot(&error))
     }
 
     /// An absolute path, also for one that does not exist yet.
@@ -227,7 +229,7 @@ impl Session {
     ) -> Result<Exit, Failure> {
         let opened = tokio::select! {
             opened = self.open_locked(kind, caching) => opened?,
-            exit = self.asked_to_end() => return Ok(exit),
+            exit = self.asked_to_end() => return ended(exit),
         };
         self.work_with(opened, ending, work).await
     }
@@ -251,7 +253,7 @@ impl Session {
     ) -> Result<Exit, Failure> {
         let result = tokio::select! {
             result = work(&opened) => result,
-            exit = self.asked_to_end(), if ending == Ending::Left => Ok(exit),
+            exit = self.asked_to_end(), if ending == Ending::Left => ended(exit),
         };
         let released = opened.lock.release().await;
         let exit = result?;
@@ -415,6 +417,16 @@ impl Run {
     pub fn elapsed(&self) -> Duration {
         self.clock.elapsed().saturating_sub(self.started)
     }
+}
+
+/// Who pressed Control-C knows why it ended; a limit may be forgotten.
+fn ended(exit: Exit) -> Result<Exit, Failure> {
+    if exit != Exit::TimeEnded {
+        return Ok(exit);
+    }
+    Err(Failure::new(exit, "work on the repository")
+        .because("time limit reached")
+        .hint("repeat the command: it goes on where it stood"))
 }
 
 /// Tells of problems outside any unit.

@@ -143,7 +143,7 @@ impl Watcher {
         if let Some(printed) = printed
             && !self.output.is_json()
         {
-            if what == "restored" {
+            if what == "restored" && self.output.says(Verbosity::Normal) {
                 self.output.data(escape(printed.as_os_str().as_bytes()));
             }
             return;
@@ -203,7 +203,7 @@ impl Watch for Watcher {
                 self.state().works.push(live);
             }
             Event::Phase { name, text } => {
-                self.output.detail(format_args!("{}: {}", escape_text(&name), escape_prose(&text)))
+                self.output.detail(format_args!("{}: {}", escape_text(&name), escape_prose(&text)));
             }
             Event::Item { path, what } => self.item(path.as_bytes(), what),
             Event::Problem(problem) => self.problem(&problem),

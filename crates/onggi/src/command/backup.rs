@@ -20,6 +20,7 @@ use crate::escape::escape_text;
 use crate::failure::Failure;
 use crate::figure;
 use crate::member::{self, Planned, Selected};
+use crate::output::Verbosity;
 use crate::query;
 use crate::session::{Opened, Session};
 use crate::value::{Moment, Size};
@@ -100,6 +101,7 @@ pub struct Selection {
 }
 
 /// One stream as one file.
+#[expect(clippy::struct_field_names, reason = "restic names these flags so")]
 #[derive(Debug, clap::Args)]
 pub struct Stdin {
     /// Store what comes in on stdin as one file.
@@ -161,7 +163,9 @@ async fn back_up_all(args: &Args, selected: &Selected, session: &Session, opened
     }
     let is_told = |problem: &ReportProblem| report.units.iter().any(|unit| unit.problems.first.contains(problem));
     let untold: Vec<_> = found.problems.iter().filter(|problem| !is_told(problem)).collect();
-    untold.iter().for_each(|problem| show_problem(&session.output, problem, "archival"));
+    for problem in &untold {
+        show_problem(&session.output, problem, "archival");
+    }
     found.failures.iter().for_each(|failure| failure.report(&session.output));
     let others = found.failures.iter().map(Failure::exit).chain(untold.iter().map(|_| Exit::Partial));
     let exit = Exit::of_units(report.units.iter().map(|unit| unit.exit).chain(others)).and(report.exit());
@@ -202,7 +206,7 @@ fn show(unit: &UnitReport, report: &RunReport, args: &Args, session: &Session) {
     if unit.snapshot.is_none() && !args.dry_run || unit.outcome == UnitOutcome::Failed {
         return show_failure(unit, session);
     }
-    if output.is_json() {
+    if output.is_json() || !output.says(Verbosity::Normal) {
         return;
     }
     let figures = &unit.figures;

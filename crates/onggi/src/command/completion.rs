@@ -4,7 +4,6 @@ use clap::{CommandFactory as _, ValueEnum};
 use clap_complete::Shell;
 
 use crate::cli::Cli;
-use crate::failure::Failure;
 use crate::output::Output;
 use onggi_engine::exit::Exit;
 
@@ -32,9 +31,9 @@ pub enum Target {
 }
 
 /// Prints them.
-pub fn run(args: &Args, output: &Output) -> Result<Exit, Failure> {
+pub fn run(args: &Args, output: &Output) -> Exit {
     output.raw(&script(args.shell));
-    Ok(Exit::Done)
+    Exit::Done
 }
 
 fn script(target: Target) -> Vec<u8> {

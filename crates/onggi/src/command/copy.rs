@@ -35,6 +35,7 @@ pub enum Verb {
 ///
 /// What is there already is not copied again. Both share data only if the other one was made with
 /// `onggi init --chunker-from`.
+#[expect(clippy::struct_field_names, reason = "what is run is a copy of snapshots")]
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  onggi copy run --from main --to offsite\n  onggi copy run --from /srv/backup \
     --from-password-file a.key --to sftp:ann@nas:backup --password-file b.key latest")]

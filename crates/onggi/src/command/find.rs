@@ -65,7 +65,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
                 named.collect::<Result<_, _>>().map_err(|error| Failure::not_one(&error))?
             };
             let mut documents = Vec::new();
-            let mut hits = 0;
+            let (mut hits, mut first) = (0, None);
             for found in chosen.iter().rev() {
                 if !session.output.is_open() {
                     break;
@@ -74,19 +74,22 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
                 search.run(opened, found).await;
                 exit = exit.and(search.exit);
                 hits += search.matches.len();
-                show(found, search.matches, &args, session, &mut documents);
+                first = first.or_else(|| search.matches.first().map(|(path, _)| (found.0, path.clone())));
+                show(found, &search.matches, &args, session, &mut documents);
             }
             if session.output.is_json() {
                 session.output.json(Value::Array(documents));
             } else if hits == 0 {
                 session.output.talk("nothing found");
+            } else if let Some((id, path)) = first {
+                session.output.suggest(format_args!("onggi restore {}:{} --target ./out", id.short(), escape(&path)));
             }
             Ok(exit)
         })
         .await
 }
 
-fn show((id, one): &Found, matches: Vec<(Vec<u8>, Node)>, args: &Args, session: &Session, documents: &mut Vec<Value>) {
+fn show((id, one): &Found, matches: &[(Vec<u8>, Node)], args: &Args, session: &Session, documents: &mut Vec<Value>) {
     if matches.is_empty() {
         return;
     }
@@ -97,7 +100,7 @@ fn show((id, one): &Found, matches: Vec<(Vec<u8>, Node)>, args: &Args, session: 
         return;
     }
     output.talk(format_args!("in snapshot {}", snapshot::sentence(id, one)));
-    for (path, node) in &matches {
+    for (path, node) in matches {
         if args.long {
             output.data(format_args!("{} {}", id.short(), node::long(path, node)));
         } else {

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use onggi_engine::config::value::SecretReference;
+use onggi_engine::config::value::{SecretReference, is_name};
 use onggi_engine::exit::Exit;
 use onggi_repo::format::{KdfCost, Polynomial};
 use onggi_repo::{NewRepository, RepoError, Repository};
@@ -54,8 +54,12 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
         None => session.place().await?.clone(),
     };
     let act = || format!("create repository {}", place.location);
-    let polynomial = match &args.chunker_from {
-        Some(other) => Some(polynomial_of(other, &args, session).await?),
+    let chunker_from = match &args.chunker_from {
+        Some(other) => Some(other.clone()),
+        None => configured_chunker(&args, session).await?,
+    };
+    let polynomial = match chunker_from {
+        Some(other) => Some(polynomial_of(&other, &args, session).await?),
         None => None,
     };
     let stack = session.stack_at(&place).await?;
@@ -88,6 +92,13 @@ fn not_created(act: String, error: &RepoError) -> Failure {
     }
 }
 
+/// The repository that the configuration names as `chunker-from` of the new one.
+async fn configured_chunker(args: &Args, session: &Session) -> Result<Option<String>, Failure> {
+    let named = args.place.as_deref().or(session.globals.repo.as_deref()).filter(|text| is_name(text));
+    let Some(name) = named else { return Ok(None) };
+    Ok(session.config().await?.and_then(|config| config.repositories.get(name)?.chunker_from.clone()))
+}
+
 async fn polynomial_of(other: &str, args: &Args, session: &Session) -> Result<Polynomial, Failure> {
     let place = session.place_at(Some(other)).await?;
     let source = match &args.chunker_password_file {
@@ -112,11 +123,11 @@ async fn password(place: &Place, session: &Session) -> Result<Password, Failure>
             let secret = session.new_password(None).await?;
             Ok(Password { secret, file: None, is_generated: false })
         }
-        source => {
+        source @ PasswordSource::Reference(_) => {
             let secret = opening::password(&source, machine, "").await?;
             let file = match source {
                 PasswordSource::Reference(SecretReference::File(path)) => Some(PathBuf::from(path)),
-                _ => None,
+                PasswordSource::Reference(_) | PasswordSource::Terminal => None,
             };
             Ok(Password { secret, file, is_generated: false })
         }

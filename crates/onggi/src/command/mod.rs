@@ -53,7 +53,7 @@ pub enum Command {
     #[command(hide = true)]
     Check(repository::verify::Args),
     #[command(hide = true)]
-    Forget(repository::forget::Args),
+    Forget(Box<repository::forget::Args>),
     #[command(hide = true)]
     Prune(repository::prune::Args),
     #[command(hide = true)]
@@ -71,9 +71,9 @@ pub enum Command {
 /// Runs the chosen one.
 pub async fn run(cli: Cli, output: &Arc<Output>) -> Result<Exit, Failure> {
     let command = match cli.command {
-        Command::Completion(args) => return completion::run(&args, output),
+        Command::Completion(args) => return Ok(completion::run(&args, output)),
         Command::Man(args) => return man::run(&args, output),
-        Command::Reference(reference::Args {}) => return reference::run(output),
+        Command::Reference(reference::Args {}) => return Ok(reference::run(output)),
         command => command,
     };
     let session = &Session::new(cli.globals, output)?;
@@ -92,7 +92,7 @@ pub async fn run(cli: Cli, output: &Arc<Output>) -> Result<Exit, Failure> {
         Command::Mount(args) => mount::run(args, session).await,
         Command::Repository(args) => repository::run(args, session).await,
         Command::Check(args) => repository::verify::run(args, session, Word::Check).await,
-        Command::Forget(args) => repository::forget::run(args, session).await,
+        Command::Forget(args) => repository::forget::run(*args, session).await,
         Command::Prune(args) => repository::prune::run(args, session).await,
         Command::Stats(args) => repository::stats::run(args, session).await,
         Command::Repair(args) => repository::repair::run(args, session).await,

@@ -29,6 +29,7 @@ use crate::watcher::Watcher;
 ///
 /// Nothing outside the folder is ever touched, whatever the snapshot contains. A path after the snapshot restores just
 /// that; a name without `/` is looked for in the whole snapshot. Every path that was written is printed.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  onggi restore latest:report.odt --target ./out\n  onggi restore 4f1c09ab --target /mnt/new \
@@ -303,6 +304,9 @@ fn show(report: &Report, plan: &Plan, target: &Path, session: &Session, took: st
         figures.push(figure::counted(report.problems.count, "problem", "problems"));
     }
     output.talk(format_args!("  {}      restored to {}", figures.join(output.dot()), target.display()));
+    if exit == Exit::Done && report.files_verified == 0 {
+        output.suggest("onggi repository verify --read-data-subset 5%");
+    }
     for (kind, count) in &report.left_out {
         output.talk(format_args!(
             "  left out: {kind:?} of {}; --privileged as root restores it",

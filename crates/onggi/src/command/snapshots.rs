@@ -116,7 +116,9 @@ fn show_table(chosen: &[Found], is_compact: bool, output: &Output) {
     if chosen.is_empty() {
         return;
     }
-    snapshot::table(chosen, is_compact).iter().for_each(|line| output.data(line));
+    for line in snapshot::table(chosen, is_compact) {
+        output.data(line);
+    }
     output.talk(figure::counted(chosen.len() as u64, "snapshot", "snapshots"));
 }
 

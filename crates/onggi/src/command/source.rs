@@ -66,7 +66,9 @@ fn list(config: &Config, session: &Session) -> Exit {
         return Exit::Done;
     }
     let mut table = Table::new(&["Name", "Kind", ""]);
-    rows.into_iter().for_each(|(name, kind, note)| table.row(vec![name.clone(), kind.to_owned(), note.to_owned()]));
+    for (name, kind, note) in rows {
+        table.row(vec![name.clone(), kind.to_owned(), note.to_owned()]);
+    }
     table.lines().iter().for_each(|line| output.data(line));
     Exit::Done
 }
@@ -78,10 +80,8 @@ enum Asked {
 }
 
 async fn ask(config: &Config, wanted: &Names, session: &Session, asked: Asked) -> Result<Exit, Failure> {
-    let names: Vec<&String> = match wanted.names.is_empty() {
-        true => config.sources.keys().collect(),
-        false => wanted.names.iter().collect(),
-    };
+    let names: Vec<&String> =
+        if wanted.names.is_empty() { config.sources.keys().collect() } else { wanted.names.iter().collect() };
     let run = session.run(Purpose::Backup);
     let (mut exit, mut documents) = (Exit::Done, Vec::new());
     let mut table = Table::new(&["Source", "Unit", "Name"]);

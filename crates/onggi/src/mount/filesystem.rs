@@ -24,7 +24,7 @@ use super::inodes::{Inodes, number_of};
 use crate::escape::escape;
 
 /// What is stored never changes, so the kernel may remember it long.
-const STORED_FOR: Duration = Duration::from_secs(3600);
+const STORED_FOR: Duration = Duration::from_hours(1);
 /// The folders above the snapshots change with each new one.
 const CATALOG_FOR: Duration = Duration::from_secs(1);
 /// The snapshots are listed anew after this time, when somebody looks.

@@ -66,7 +66,7 @@ impl Environment {
 
     /// Waits until a command that runs beside has made this file.
     pub fn wait_for_file(&self, path: &str) {
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_mins(1);
         while !self.path(path).exists() {
             assert!(Instant::now() < end, "{path} was not made");
             std::thread::yield_now();

@@ -14,12 +14,12 @@ const WAITING: [&str; 6] = ["backup", "--stdin-from-command", "--", "sh", "-c", 
 #[test]
 fn control_c_ends_a_backup_in_good_order() {
     let env = Environment::with_repository();
-    let mut terminal = Terminal::start(env.command(WAITING));
+    let terminal = Terminal::start(env.command(WAITING));
     env.wait_for_file("begun");
     terminal.signal(Signal::INT);
     let (rest, code) = terminal.end();
     assert!(rest.contains("ending in good order"), "{rest}");
-    assert!(rest.contains("error: back up") && rest.contains("hint: repeat the command"), "{rest}");
+    assert!(rest.contains("because: cancelled") && rest.contains("repeat the command"), "{rest}");
     assert_eq!(code, 130);
     assert_eq!(fs::read_dir(env.path("repo/locks")).unwrap().count(), 0, "no lock is left");
     env.run(["backup", "data"]).expect(0);

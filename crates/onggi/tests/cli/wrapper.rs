@@ -4,8 +4,11 @@ use serde_json::Value;
 
 use crate::environment::{Environment, json_lines};
 
+/// A field and what its value must be.
+type Field = (&'static str, fn(&Value) -> bool);
+
 #[track_caller]
-fn has(document: &Value, fields: &[(&str, fn(&Value) -> bool)]) {
+fn has(document: &Value, fields: &[Field]) {
     for (name, is_right) in fields {
         assert!(is_right(&document[*name]), "{name} in {document}");
     }
@@ -36,7 +39,7 @@ fn list(value: &Value) -> bool {
     value.is_array()
 }
 
-const SNAPSHOT: &[(&str, fn(&Value) -> bool)] = &[
+const SNAPSHOT: &[Field] = &[
     ("id", id),
     ("short_id", text),
     ("time", time),

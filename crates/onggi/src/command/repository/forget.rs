@@ -55,6 +55,7 @@ pub struct Args {
 }
 
 /// What is kept: each rule keeps the first snapshot of so many periods.
+#[expect(clippy::struct_field_names, reason = "restic names these flags so")]
 #[derive(Debug, clap::Args)]
 pub struct Keep {
     /// The newest N snapshots.

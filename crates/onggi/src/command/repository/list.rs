@@ -41,7 +41,9 @@ pub async fn run(_args: Args, session: &Session) -> Result<Exit, Failure> {
         output.suggest("onggi init");
     } else {
         let mut table = Table::new(&["Name", "Kind", "Address"]);
-        rows.into_iter().for_each(|(name, kind, place)| table.row(vec![name, kind.to_owned(), place]));
+        for (name, kind, place) in rows {
+            table.row(vec![name, kind.to_owned(), place]);
+        }
         table.lines().iter().for_each(|line| output.data(line));
     }
     Ok(Exit::Done)

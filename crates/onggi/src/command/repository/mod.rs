@@ -30,7 +30,7 @@ pub enum Verb {
     List(list::Args),
     #[command(visible_alias = "check")]
     Verify(verify::Args),
-    Forget(forget::Args),
+    Forget(Box<forget::Args>),
     Prune(prune::Args),
     Unlock(unlock::Args),
     Repair(repair::Args),
@@ -42,7 +42,7 @@ pub enum Verb {
 pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     match args.verb {
         Verb::Verify(args) => verify::run(args, session, verify::Word::Verify).await,
-        Verb::Forget(args) => forget::run(args, session).await,
+        Verb::Forget(args) => forget::run(*args, session).await,
         Verb::List(args) => list::run(args, session).await,
         Verb::Prune(args) => prune::run(args, session).await,
         Verb::Repair(args) => repair::run(args, session).await,

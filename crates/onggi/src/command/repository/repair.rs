@@ -33,18 +33,18 @@ pub struct Args {
 pub enum Verb {
     /// Reads the packs' headers again where the index does not match them.
     #[command(after_help = "Example:\n  onggi repository repair index --dry-run")]
-    Index(Index),
+    Index(OfIndex),
     /// Saves what is good in damaged packs.
     #[command(after_help = "Example:\n  onggi repository repair packs 3f2a8c01")]
-    Packs(Packs),
+    Packs(OfPacks),
     /// Makes snapshots without what is lost.
     #[command(after_help = "Example:\n  onggi repository repair snapshots --forget")]
-    Snapshots(Snapshots),
+    Snapshots(OfSnapshots),
 }
 
 /// Of the index.
 #[derive(Debug, clap::Args)]
-pub struct Index {
+pub struct OfIndex {
     /// Show the plan; change nothing.
     #[arg(short = 'n', long)]
     pub dry_run: bool,
@@ -52,7 +52,7 @@ pub struct Index {
 
 /// Of packs.
 #[derive(Debug, clap::Args)]
-pub struct Packs {
+pub struct OfPacks {
     /// Ids of the damaged packs, or their beginnings, as `verify` names them.
     #[arg(value_name = "PACK", required = true)]
     pub packs: Vec<String>,
@@ -63,7 +63,7 @@ pub struct Packs {
 
 /// Of snapshots.
 #[derive(Debug, clap::Args)]
-pub struct Snapshots {
+pub struct OfSnapshots {
     /// Only these.
     #[arg(value_name = "SNAPSHOT")]
     pub snapshots: Vec<String>,
@@ -88,7 +88,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
         .await
 }
 
-async fn index(args: &Index, opened: &Opened, session: &Session) -> Result<Exit, Failure> {
+async fn index(args: &OfIndex, opened: &Opened, session: &Session) -> Result<Exit, Failure> {
     let failed = |error| Failure::repository("repair the index", &error);
     let plan = opened.repo.plan_repair_index(&opened.lock).await.map_err(failed)?;
     let IndexRepair { announce, drop, damaged, problems, .. } = &plan;
@@ -112,7 +112,7 @@ async fn index(args: &Index, opened: &Opened, session: &Session) -> Result<Exit,
     Ok(exit)
 }
 
-async fn packs(args: &Packs, opened: &Opened, session: &Session) -> Result<Exit, Failure> {
+async fn packs(args: &OfPacks, opened: &Opened, session: &Session) -> Result<Exit, Failure> {
     let failed = |error| Failure::repository("repair packs", &error);
     opened.repo.load_index().await.map_err(failed)?;
     let ids = args.packs.iter().map(|start| pack_of(start, opened)).collect::<Result<Vec<_>, _>>()?;
@@ -160,7 +160,7 @@ fn pack_of(start: &str, opened: &Opened) -> Result<PackId, Failure> {
     }
 }
 
-async fn snapshots(args: &Snapshots, opened: &Opened, session: &Session) -> Result<Exit, Failure> {
+async fn snapshots(args: &OfSnapshots, opened: &Opened, session: &Session) -> Result<Exit, Failure> {
     let failed = |error| Failure::repository("repair snapshots", &error);
     let queries = session.queries(&args.snapshots)?;
     let (all, _) = opened.snapshots(session).await?;
