@@ -11,7 +11,7 @@ use crate::workspace::{Profile, build, root, run as execute, shown};
 /// What to back up.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The folder to back up [default: docs and crates of this tree]
+    /// The folder to back up [default: crates of this tree]
     folder: Option<PathBuf>,
     /// Keep the repository and what was restored, and say where they are
     #[arg(long)]
@@ -40,7 +40,6 @@ fn story(programs: &Path, home: &Path, folder: &Path) -> Result<()> {
     let out = home.join("out");
     let onggi = |words: &[&str]| {
         let mut command = Command::new(programs.join("onggi"));
-        command.args(["--repo"]).arg(home.join("repository")).arg("--password-file").arg(home.join("repository.key"));
         command.args(words);
         command
     };
@@ -57,20 +56,23 @@ fn story(programs: &Path, home: &Path, folder: &Path) -> Result<()> {
         tell(command, home)?;
     }
     let restored = out.join(folder.strip_prefix("/").unwrap_or(folder));
+    ensure!(restored.is_dir(), "nothing was restored");
     let mut compare = Command::new(programs.join("onggi-lab"));
     compare.arg("compare").arg(folder).arg(&restored);
-    tell(compare, home)?;
-    ensure!(restored.is_dir(), "nothing was restored");
-    Ok(())
+    tell(compare, home)
 }
 
-/// Shows a command and runs it with an empty home and none of our settings.
+/// Shows a command and runs it with an empty home and none of our settings, so that also root's repository and
+/// password lie below that home.
 fn tell(mut command: Command, home: &Path) -> Result<()> {
     println!("\n$ {}", shown(&command));
     for (name, _) in std::env::vars_os() {
         if ["ONGGI_", "RESTIC_", "XDG_"].iter().any(|start| name.to_string_lossy().starts_with(start)) {
             command.env_remove(name);
         }
+    }
+    for place in ["CONFIG", "DATA", "STATE", "CACHE"] {
+        command.env(format!("XDG_{place}_HOME"), home.join(place.to_lowercase()));
     }
     execute(command.env("HOME", home))
 }
