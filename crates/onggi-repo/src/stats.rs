@@ -2,7 +2,7 @@
 
 use crate::{
     Problem, Repository, Result,
-    format::{BlobId, BlobKind, NodeKind, Snapshot, SnapshotId, Tree},
+    format::{BlobId, BlobKind, Node, NodeKind, Snapshot, SnapshotId, Tree},
     index::{Marked, PackState},
     walk::{self, Place},
 };
@@ -56,7 +56,7 @@ impl Repository {
         let inspect = {
             let (index, marks, trees) = (Arc::clone(&index), Arc::clone(&marks), Arc::clone(&trees));
             move |place: &Place, tree: &Tree, _: &mut Vec<Problem>| {
-                tree.nodes().iter().flat_map(|node| node.chunks()).for_each(|id| {
+                tree.nodes().iter().flat_map(Node::chunks).for_each(|id| {
                     index.mark(&marks, BlobKind::Data, id);
                 });
                 trees.lock().unwrap_or_else(PoisonError::into_inner).insert(place.id, own(tree));

@@ -112,9 +112,10 @@ impl Repository {
             for tag in [PARTIAL, REPAIRED].into_iter().filter(|tag| !snapshot.has_tag(tag)) {
                 new.tags.push(tag.into());
             }
-            let new = match replace {
-                true => self.replace_snapshot(lock, *id, new).await?,
-                false => self.derive_snapshot(lock, *id, new).await?,
+            let new = if replace {
+                self.replace_snapshot(lock, *id, new).await?
+            } else {
+                self.derive_snapshot(lock, *id, new).await?
             };
             repaired.push((*id, new));
         }
