@@ -15,8 +15,14 @@ use onggi_source::paths::{Asked, Case, Pattern, Patterns};
 use std::io;
 use std::path::Path;
 
+/// Takes any bytes.
+pub type Target = fn(&[u8]);
+
+/// Takes any bytes and does not panic.
+pub type Target = fn(&[u8]);
+
 /// Every target by its name, which is also that of its corpus below `fuzz/corpus/`.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("pack_header", pack_header),
     ("pack", pack),
     ("index", index),
