@@ -11,8 +11,17 @@ use anyhow::{Context, Result, bail};
 use crate::workspace::{self, Profile, cargo, in_ci, installed, root, run as execute};
 
 /// A program that tests run, and the Debian package that brings it.
-const PACKAGES: &[(&str, &str)] =
-    &[("sshd", "openssh-server"), ("ssh-keygen", "openssh-client"), ("fusermount3", "fuse3"), ("borg", "borgbackup")];
+const PACKAGES: &[(&str, &str)] = &[
+    ("sshd", "openssh-server"),
+    ("ssh-keygen", "openssh-client"),
+    ("fusermount3", "fuse3"),
+    ("borg", "borgbackup"),
+    ("openssl", "openssl"),
+    ("curl", "curl"),
+    ("strace", "strace"),
+    ("xfs_io", "xfsprogs"),
+    ("mkfs.ext4", "e2fsprogs"),
+];
 
 /// What `lab/peers/up` must bring. rustic takes long to build and is used where it is.
 const PEERS: &[&str] = &["restic", "restic-0.14", "rclone"];

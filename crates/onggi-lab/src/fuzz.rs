@@ -15,9 +15,6 @@ use onggi_source::paths::{Asked, Case, Pattern, Patterns};
 use std::io;
 use std::path::Path;
 
-/// Takes any bytes.
-pub type Target = fn(&[u8]);
-
 /// Takes any bytes and does not panic.
 pub type Target = fn(&[u8]);
 
