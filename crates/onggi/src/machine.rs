@@ -84,6 +84,7 @@ impl Machine {
     }
 
     /// Where the home of the user is.
+    #[cfg(feature = "sftp")]
     pub fn home(&self) -> &Path {
         &self.home
     }

@@ -1,6 +1,6 @@
 //! From the command line to an open repository: which one, with which password, over which storage.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use futures::TryStreamExt as _;
 use onggi_engine::config::Config;
@@ -189,8 +189,8 @@ fn access(machine: &Machine) -> Access {
         let keys = ["id_ed25519", "id_ecdsa", "id_rsa"].map(|name| ssh.join(name));
         access.sftp.user = Some(machine.host.username.clone());
         access.sftp.identity_files = keys.into_iter().filter(|path| path.exists()).collect();
-        access.sftp.agent = machine.variable(&["SSH_AUTH_SOCK"]).map(PathBuf::from);
-        let known = [ssh.join("known_hosts"), PathBuf::from("/etc/ssh/ssh_known_hosts")];
+        access.sftp.agent = machine.variable(&["SSH_AUTH_SOCK"]).map(std::path::PathBuf::from);
+        let known = [ssh.join("known_hosts"), std::path::PathBuf::from("/etc/ssh/ssh_known_hosts")];
         access.sftp.known_hosts = known.into_iter().filter(|path| path.exists()).collect();
     }
     access
