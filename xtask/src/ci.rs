@@ -13,6 +13,7 @@ const TEST_FREEDOMS: &[&str] = &[
     "clippy::pedantic",
     "clippy::style",
     "clippy::complexity",
+    "clippy::perf",
     "clippy::unwrap_used",
     "clippy::print_stdout",
     "clippy::print_stderr",

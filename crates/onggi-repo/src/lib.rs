@@ -52,14 +52,15 @@ mod repository;
 pub mod rewrite;
 mod scratch;
 mod snapshot;
-pub mod stats;
 mod snapshot_query;
+pub mod stats;
 mod task;
 pub mod verify;
 mod walk;
 
 pub use archive::{
-    Archive, ArchiveOptions, ArchiveStats, Committed, ContentWriter, Cutting, Finished, SnapshotDraft, ZERO_ID, ZERO_LENGTH,
+    Archive, ArchiveOptions, ArchiveStats, Committed, ContentWriter, Cutting, Finished, SnapshotDraft, ZERO_ID,
+    ZERO_LENGTH,
 };
 pub use budget::WriteBudget;
 pub use compute::Compute;
