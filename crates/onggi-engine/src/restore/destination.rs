@@ -347,6 +347,21 @@ mod tests {
     }
 
     #[test]
+    fn a_link_further_up_is_refused_too() {
+        for by_component in [false, true] {
+            let place = place();
+            place.destination.by_component.store(by_component, Relaxed);
+            std::fs::create_dir_all(place.folder.path().join("deep/sub")).unwrap();
+            symlink("../deep", place.folder.path().join("in/e")).unwrap();
+            let error = place.destination.directory(&path("e/sub")).unwrap_err();
+            assert!(matches!(error, Errno::LOOP | Errno::NOTDIR | Errno::XDEV), "{error}");
+            assert!(place.write("e/sub/new", "x").is_err());
+            assert!(!place.folder.path().join("deep/sub/new").exists());
+            place.check();
+        }
+    }
+
+    #[test]
     fn a_pipe_at_the_place_is_replaced_and_never_opened() {
         let place = place();
         place.destination.special(&path("p"), FileType::Fifo, 0).unwrap();
