@@ -1,5 +1,7 @@
 //! Copying, repairing, comparing, counting and tagging.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where its world is not as expected")]
+
 mod common;
 
 use common::*;

@@ -1,5 +1,7 @@
 //! Pruning removes only what nothing needs, in two steps, and stops safely anywhere.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where its world is not as expected")]
+
 mod common;
 
 use common::*;
@@ -207,7 +209,7 @@ async fn a_run_that_is_older_than_the_mark_holds_the_removal_back() {
 
 #[tokio::test]
 async fn what_is_odd_is_refused() {
-    let damage: [(&str, fn(&World, Vec<Handle>)); 4] = [
+    let damage: [(&str, Damage); 4] = [
         ("index", |world, files| flip(world, &files, FileType::Index)),
         ("snapshot", |world, files| flip(world, &files, FileType::Snapshot)),
         ("pack-lost", |world, files| truncate(world, &files, BlobKind::Data)),
@@ -225,6 +227,8 @@ async fn what_is_odd_is_refused() {
     let expected = PruneOptions { expected_snapshots: vec![first.id], ..thorough() };
     assert_eq!(guard(plan(&world, &expected).await), "snapshot-absent");
 }
+
+type Damage = fn(&World, Vec<Handle>);
 
 fn flip(world: &World, files: &[Handle], file_type: FileType) {
     let handle = files.iter().find(|handle| handle.file_type() == file_type).unwrap().clone();

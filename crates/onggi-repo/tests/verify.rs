@@ -1,5 +1,7 @@
 //! Verifying finds every kind of damage and names it; a sound repository gives no problem.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where its world is not as expected")]
+
 mod common;
 
 use common::*;

@@ -62,10 +62,13 @@ async fn mark(repo: &Repository, index: &Arc<Index>, marks: &Arc<Marks>, survey:
         let (index, marks) = (Arc::clone(index), Arc::clone(marks));
         move |place: &Place, tree: &Tree, problems: &mut Vec<Problem>| {
             for node in tree.nodes() {
-                let is_unknown = |id: &&BlobId| index.mark(&marks, BlobKind::Data, id) == Marked::Unknown;
-                // Every chunk is marked, not only those up to the first unknown one.
-                let unknown: Vec<&BlobId> = node.chunks().iter().filter(is_unknown).collect();
-                if let Some(id) = unknown.last() {
+                let mut lost = None;
+                for id in node.chunks() {
+                    if index.mark(&marks, BlobKind::Data, id) == Marked::Unknown {
+                        lost = Some(id);
+                    }
+                }
+                if let Some(id) = lost {
                     let text = format!("data blob {} is in no pack", id.short());
                     problems.push(Problem { class: "blob-lost", what: place.path_of(node), text });
                 }

@@ -136,11 +136,8 @@ impl Inspector {
         let mut size = 0;
         for id in node.chunks() {
             self.index.mark(&self.marks, BlobKind::Data, id);
-            let is_there = if self.lost.is_empty() {
-                self.index.plaintext_length(BlobKind::Data, id).is_some()
-            } else {
-                self.index.all(BlobKind::Data, id).iter().any(|copy| !self.lost.contains(&copy.pack))
-            };
+            let is_there = self.lost.is_empty()
+                || self.index.all(BlobKind::Data, id).iter().any(|copy| !self.lost.contains(&copy.pack));
             match self.index.plaintext_length(BlobKind::Data, id) {
                 Some(length) if is_there => size += u64::from(length),
                 _ => return Some(("blob-lost", format!("data blob {} is in no pack", id.short()))),
