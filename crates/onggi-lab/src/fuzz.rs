@@ -199,10 +199,10 @@ pub fn expression(bytes: &[u8]) {
     }
 }
 
-/// An address of a storage: what is shown of it is an address again.
+/// An address of a storage. What is shown of it is for people, without secrets, and need not be an address again.
 pub fn location(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(location) = onggi_storage::location::Location::parse(text) {
-        assert!(onggi_storage::location::Location::parse(&location.to_string()).is_ok());
+        assert!(!location.to_string().is_empty());
     }
 }
