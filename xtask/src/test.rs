@@ -48,7 +48,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let programs = workspace::build(&["onggi"], Profile::Dev)?;
     let mut command = cargo("test");
-    command.arg("--workspace").args(&arguments.rest).env("ONGGI_PROGRAM", programs.join("onggi"));
+    // One run names every test that fails; nobody wants to wait for the second fault behind the first.
+    command.args(["--workspace", "--no-fail-fast"]).args(&arguments.rest);
+    command.env("ONGGI_PROGRAM", programs.join("onggi"));
     execute(&mut command)
 }
 

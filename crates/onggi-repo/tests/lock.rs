@@ -69,6 +69,19 @@ async fn a_refusal_names_the_holder() {
 }
 
 #[tokio::test]
+async fn who_is_asked_to_end_leaves_no_lock_behind() {
+    let world = World::new().await;
+    let holder = take(&world.repo, Exclusive).await.unwrap();
+    let other = world.open().await;
+    is_locked(&other.lock_unless(Shared, 10 * MINUTE, async {}).await);
+    assert_eq!(locks(&world.memory), 1, "only the holder's");
+    holder.release().await.unwrap();
+    let lock = other.lock_unless(Shared, Duration::ZERO, async {}).await.unwrap();
+    lock.release().await.unwrap();
+    assert_eq!(locks(&world.memory), 0, "what was taken is handed out, to be released");
+}
+
+#[tokio::test]
 async fn waiting_ends_with_the_other_lock_or_the_time() {
     let world = World::new().await;
     let lock = take(&world.repo, Exclusive).await.unwrap();

@@ -50,6 +50,7 @@ pub struct Session {
     config: OnceCell<Option<Arc<Config>>>,
     place: OnceCell<Place>,
     clock: Arc<dyn Clock>,
+    started: Duration,
     zone: TimeZone,
 }
 
@@ -97,6 +98,7 @@ impl Session {
             machine,
             config: OnceCell::new(),
             place: OnceCell::new(),
+            started: clock.elapsed(),
             clock,
             zone: TimeZone::system(),
         })
@@ -227,11 +229,11 @@ impl Session {
         ending: Ending,
         work: impl AsyncFnOnce(&Opened) -> Result<Exit, Failure>,
     ) -> Result<Exit, Failure> {
-        let opened = tokio::select! {
-            opened = self.open_locked(kind, caching) => opened?,
+        let repo = tokio::select! {
+            repo = self.open(caching) => repo?,
             exit = self.asked_to_end() => return ended(exit),
         };
-        self.work_with(opened, ending, work).await
+        self.work_on(&repo, kind, ending, work).await
     }
 
     /// Works on a repository that is open already, under a lock.
@@ -241,16 +243,26 @@ impl Session {
         kind: LockKind,
         work: impl AsyncFnOnce(&Opened) -> Result<Exit, Failure>,
     ) -> Result<Exit, Failure> {
-        let lock = self.lock(repo, kind).await?;
-        self.work_with(Opened { repo: repo.clone(), lock }, Ending::Left, work).await
+        self.work_on(repo, kind, Ending::Left, work).await
     }
 
-    async fn work_with(
+    async fn work_on(
         &self,
-        opened: Opened,
+        repo: &Repository,
+        kind: LockKind,
         ending: Ending,
         work: impl AsyncFnOnce(&Opened) -> Result<Exit, Failure>,
     ) -> Result<Exit, Failure> {
+        let asked = OnceCell::new();
+        let lock = self.lock(repo, kind, &asked).await;
+        if let Some(exit) = asked.into_inner().or_else(|| self.interrupt.exit()) {
+            if let Ok(lock) = lock {
+                lock.release().await.map_err(|error| Failure::repository("release the lock", &error))?;
+            }
+            return ended(exit);
+        }
+        let lock = lock?;
+        let opened = Opened { repo: repo.clone(), lock };
         let result = tokio::select! {
             result = work(&opened) => result,
             exit = self.asked_to_end(), if ending == Ending::Left => ended(exit),
@@ -265,7 +277,7 @@ impl Session {
     async fn asked_to_end(&self) -> Exit {
         let limit = async {
             match self.globals.timeout {
-                Some(limit) => self.clock.sleep(limit.0).await,
+                Some(limit) => self.clock.sleep(limit.0.saturating_sub(self.clock.elapsed() - self.started)).await,
                 None => std::future::pending().await,
             }
         };
@@ -275,13 +287,9 @@ impl Session {
         }
     }
 
-    async fn open_locked(&self, kind: LockKind, caching: Caching) -> Result<Opened, Failure> {
-        let repo = self.open(caching).await?;
-        let lock = self.lock(&repo, kind).await?;
-        Ok(Opened { repo, lock })
-    }
-
-    async fn lock(&self, repo: &Repository, kind: LockKind) -> Result<Lock, Failure> {
+    /// Never left half-way: a lock file that nobody holds would keep others out. `asked` says that the end was asked
+    /// for while it waited.
+    async fn lock(&self, repo: &Repository, kind: LockKind, asked: &OnceCell<Exit>) -> Result<Lock, Failure> {
         if self.globals.no_lock {
             if kind == LockKind::Exclusive {
                 return Err(Failure::usage("work without a lock")
@@ -291,7 +299,8 @@ impl Session {
             return Ok(Lock::none());
         }
         let wait = self.globals.lock_wait.map_or(Duration::ZERO, |wait| wait.0);
-        repo.lock(kind, wait).await.map_err(|error| {
+        let stop = async { drop(asked.set(self.asked_to_end().await)) };
+        repo.lock_unless(kind, wait, stop).await.map_err(|error| {
             let is_refused = Failure::repository("", &error).exit() == Exit::Denied;
             let failure = Failure::repository("lock the repository", &error);
             if is_refused { failure.hint("for reading only, say --no-lock") } else { failure }

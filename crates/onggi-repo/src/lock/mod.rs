@@ -97,9 +97,17 @@ struct State {
 impl Repository {
     /// Takes a lock, trying again until `wait` is over.
     ///
-    /// `Locked` names who holds the conflicting ones.
+    /// `Locked` names who holds the conflicting ones. Its future may not be dropped once polled: the lock file may be
+    /// written by then. Who may be asked to end calls `lock_unless`.
     pub async fn lock(&self, kind: LockKind, wait: Duration) -> Result<Lock> {
+        self.lock_unless(kind, wait, std::future::pending()).await
+    }
+
+    /// The same, but waits no longer once `stop` is done: the attempt under way ends in good order, and what it took is
+    /// returned.
+    pub async fn lock_unless(&self, kind: LockKind, wait: Duration, stop: impl Future<Output = ()>) -> Result<Lock> {
         let clock = &self.env().clock;
+        let mut stop = std::pin::pin!(stop);
         let deadline = clock.elapsed() + wait;
         loop {
             let holders = match self.try_lock(kind).await? {
@@ -111,7 +119,10 @@ impl Repository {
                 return Err(RepoError::Locked(holders));
             }
             let jitter = clock::random_below(&**clock, RETRY.as_millis() as u64 / 2);
-            clock.sleep((RETRY + Duration::from_millis(jitter)).min(left)).await;
+            tokio::select! {
+                () = clock.sleep((RETRY + Duration::from_millis(jitter)).min(left)) => {}
+                () = &mut stop => return Err(RepoError::Locked(holders)),
+            }
         }
     }
 
