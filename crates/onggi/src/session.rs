@@ -277,7 +277,10 @@ impl Session {
     async fn asked_to_end(&self) -> Exit {
         let limit = async {
             match self.globals.timeout {
-                Some(limit) => self.clock.sleep(limit.0.saturating_sub(self.clock.elapsed() - self.started)).await,
+                Some(limit) => {
+                    let passed = self.clock.elapsed().saturating_sub(self.started);
+                    self.clock.sleep(limit.0.saturating_sub(passed)).await;
+                }
                 None => std::future::pending().await,
             }
         };
