@@ -190,6 +190,9 @@ impl From<&SourceError> for Exit {
         match error {
             SourceError::Unreachable(_) | SourceError::Busy(_) => Self::Unreachable,
             SourceError::Denied(_) => Self::Denied,
+            SourceError::Refused(_) => Self::Refused,
+            SourceError::Full(_) => Self::Full,
+            SourceError::Damaged(_) => Self::Damaged,
             SourceError::Stopped(stop) => Self::from(*stop),
             SourceError::Gone | SourceError::BaseLost(_) | SourceError::Incomplete(_) | SourceError::Unsupported(_) => {
                 Self::Failed

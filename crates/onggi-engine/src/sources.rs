@@ -5,7 +5,7 @@ use crate::{
     config::{Config, SourceConfig},
 };
 use onggi_repo::format::Compression;
-use onggi_source::{ConfigFault, Source, Surroundings, TreePath};
+use onggi_source::{ConfigFault, Source, Surroundings};
 use std::path::PathBuf;
 
 /// A configured source that can run.
@@ -54,25 +54,15 @@ impl Config {
 impl Configured<'_> {
     /// What the engine must know of this source's units.
     pub fn plan(&self) -> UnitPlan {
-        let (paths, excludes, manifest) = match &self.config.source {
-            onggi_source::SourceConfig::Paths(config) => {
-                let shown = |path: &PathBuf| self.directory.join(path).to_string_lossy().into_owned();
-                let excludes = config.exclude.iter().chain(&config.iexclude).cloned().collect();
-                (config.paths.iter().map(|root| shown(&root.path)).collect(), excludes, None)
-            }
-            onggi_source::SourceConfig::Command(_) => {
-                let root = TreePath::new("command").and_then(|root| root.join(self.name)).ok();
-                (vec![format!("/command/{}", self.name)], Vec::new(), root)
-            }
-        };
+        let outline = self.config.source.outline(self.name, &self.directory);
         UnitPlan {
             source: self.name.to_owned(),
             kind: self.config.source.kind().to_owned(),
-            hostname: self.host.clone(),
-            paths,
+            hostname: outline.hostname.unwrap_or_else(|| self.host.clone()),
+            paths: outline.paths,
             tags: self.config.tags.clone(),
-            excludes,
-            manifest,
+            excludes: outline.excludes,
+            manifest: outline.root,
             chunker: self.config.chunker,
             compression: match self.config.compression {
                 None => Compression::DEFAULT,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use onggi_source::bench::NoSecrets;
 use onggi_source::carrier::SystemLauncher;
 use onggi_source::paths::{Paths, PathsConfig};
 use onggi_source::{
@@ -112,6 +113,8 @@ async fn main() -> Result<()> {
         never: Vec::new(),
         environment: BTreeMap::new(),
         launcher: Arc::new(SystemLauncher),
+        secrets: Arc::new(NoSecrets),
+        attended: true,
     };
     let source = Paths::new(PathsConfig::new([PathBuf::from(path)]), surroundings)
         .map_err(|faults| SourceError::Denied(format!("{faults:?}")))?;

@@ -7,12 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
+use secrecy::SecretString;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::context::{Context, Monitor, Problem, Progress, Purpose, RunId, Spool, Stop, World};
 use crate::item::Layout;
-use crate::source::{Known, ReadAt, ReadError, Result};
+use crate::secret::{SecretReference, Secrets};
+use crate::source::{Known, ReadAt, ReadError, Result, SourceError};
 
 /// The sources' share of memory on the bench, in bytes.
 pub const MEMORY_BYTES: usize = 8 << 20;
@@ -41,6 +43,17 @@ impl Bench {
         let memory = Arc::new(Semaphore::new(MEMORY_BYTES));
         let cx = Context::new(RunId::from(run), Purpose::Backup, world, seen.clone(), memory, receiver);
         Self { cx, seen, stop }
+    }
+}
+
+/// Has no secret at all.
+#[derive(Debug)]
+pub struct NoSecrets;
+
+#[async_trait]
+impl Secrets for NoSecrets {
+    async fn fetch(&self, reference: &SecretReference) -> Result<SecretString> {
+        Err(SourceError::Denied(format!("{reference}: there is no secret on the bench")))
     }
 }
 

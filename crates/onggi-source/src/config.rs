@@ -1,7 +1,7 @@
 //! The configuration of a source: a closed list of kinds, each checked as a whole before anything is touched.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -9,7 +9,10 @@ use serde::Deserialize;
 
 use crate::carrier::Launcher;
 use crate::command::CommandConfig;
+use crate::etcd::EtcdConfig;
+use crate::path::TreePath;
 use crate::paths::PathsConfig;
+use crate::secret::{SecretReference, Secrets};
 use crate::source::Source;
 
 /// One configured source, as the configuration file has it below `sources:`.
@@ -20,6 +23,26 @@ pub enum SourceConfig {
     Paths(PathsConfig),
     /// The output of a command as one file.
     Command(CommandConfig),
+    /// The key-value store of a Kubernetes control plane.
+    Etcd(EtcdConfig),
+}
+
+/// Kinds that this build has an adapter for: one for each alternative of [`SourceConfig`].
+pub const KINDS: &[&str] = &["paths", "command", "etcd"];
+/// Kinds that the language of the configuration has, and this build has no adapter for.
+pub const KINDS_WITHOUT_ADAPTER: &[&str] = &["bosh", "database", "device", "hosts", "kubernetes", "openstack"];
+
+/// What the engine must know of a source's snapshots before anything is captured.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outline {
+    /// The snapshot's paths, as far as they are known before the capture.
+    pub paths: Vec<String>,
+    /// Patterns of what is left out, for the snapshot's record.
+    pub excludes: Vec<String>,
+    /// The virtual root that the engine writes its manifest below; `None` where the tree equals restic's.
+    pub root: Option<TreePath>,
+    /// The snapshot's host name, where it is not this machine's.
+    pub hostname: Option<String>,
 }
 
 /// What a source is built with beside its configuration: this machine, as the engine sees it.
@@ -39,6 +62,10 @@ pub struct Surroundings {
     pub environment: BTreeMap<String, String>,
     /// Starts processes.
     pub launcher: Arc<dyn Launcher>,
+    /// Fetches secrets.
+    pub secrets: Arc<dyn Secrets>,
+    /// A person started the run and reads what it says: guards that would wake somebody at night may let it pass.
+    pub attended: bool,
 }
 
 /// Why a configuration cannot be used.
@@ -59,6 +86,7 @@ impl SourceConfig {
         match self {
             Self::Paths(_) => "paths",
             Self::Command(_) => "command",
+            Self::Etcd(_) => "etcd",
         }
     }
 
@@ -67,6 +95,24 @@ impl SourceConfig {
         match self {
             Self::Paths(config) => config.faults(),
             Self::Command(config) => config.faults(),
+            Self::Etcd(config) => config.faults(),
+        }
+    }
+
+    /// The secrets that it names, by key.
+    pub fn secrets(&self) -> Vec<(&'static str, &SecretReference)> {
+        match self {
+            Self::Paths(_) | Self::Command(_) => Vec::new(),
+            Self::Etcd(config) => config.secrets(),
+        }
+    }
+
+    /// What the engine must know of its snapshots. Relative paths start from `directory`.
+    pub fn outline(&self, source: &str, directory: &Path) -> Outline {
+        match self {
+            Self::Paths(config) => config.outline(directory),
+            Self::Command(_) => Outline::below(TreePath::new("command").and_then(|root| root.join(source)).ok()),
+            Self::Etcd(config) => config.outline(source),
         }
     }
 
@@ -79,7 +125,16 @@ impl SourceConfig {
         Ok(match self {
             Self::Paths(config) => Box::new(crate::paths::Paths::new(config.clone(), surroundings)?),
             Self::Command(config) => Box::new(crate::command::Command::new(config.clone(), surroundings)),
+            Self::Etcd(config) => Box::new(crate::etcd::Etcd::new(config.clone(), surroundings)),
         })
+    }
+}
+
+impl Outline {
+    /// One virtual root and nothing else.
+    pub(crate) fn below(root: Option<TreePath>) -> Self {
+        let paths = root.iter().map(|root| format!("/{}", String::from_utf8_lossy(root.as_bytes()))).collect();
+        Self { paths, root, ..Self::default() }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Start at [`Source`]: its documentation says who calls what, how often and in which order. A source pushes items into
 //! a sink ([`Items`]) and reads what is stored as a tree ([`Stored`]); it never sees a repository.
 //!
-//! The kinds are [`paths`] and [`command`]; [`SourceConfig`] is what the configuration file says of one. With feature
+//! The kinds are [`paths`], [`command`] and [`etcd`]; [`SourceConfig`] is what the configuration file says of one. With feature
 //! `testing` there is what tests need: a fake system and a careless adapter, a world, a repository in memory, scripted
 //! faults at every call, and the suite that every adapter passes.
 
@@ -15,10 +15,12 @@ mod source;
 pub mod carrier;
 pub mod command;
 mod config;
+pub mod etcd;
 mod hook;
 pub mod paths;
 pub mod quantity;
 mod sabotage;
+pub mod secret;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod bench;
@@ -33,7 +35,7 @@ pub mod faults;
 #[cfg(any(test, feature = "testing"))]
 pub mod recorder;
 
-pub use config::{ConfigFault, SourceConfig, Surroundings};
+pub use config::{ConfigFault, KINDS, KINDS_WITHOUT_ADAPTER, Outline, SourceConfig, Surroundings};
 pub use context::{
     Context, Destination, Monitor, Problem, Progress, Purpose, RunId, SnapshotId, Spool, Stop, UnitId, World, each,
     spool_all,

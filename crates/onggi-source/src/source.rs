@@ -368,6 +368,15 @@ pub enum SourceError {
     /// Nothing is committed; captured anew.
     #[error("capture is incomplete: {0}")]
     Incomplete(String),
+    /// A guard refused, and would again: somebody must decide. No retry.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// There is no room on onggi's own disk or at the destination. No retry.
+    #[error("no room: {0}")]
+    Full(String),
+    /// What is stored, or was captured, is not what it should be. No retry.
+    #[error("content is damaged: {0}")]
+    Damaged(String),
     /// The source cannot do this at all.
     #[error("{0} is not supported")]
     Unsupported(&'static str),

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use onggi_engine::backup::{Parents, UnitPlan};
 use onggi_engine::config::Config;
+use onggi_engine::edge::Keeper;
 use onggi_engine::exit::Exit;
 use onggi_engine::report::ReportProblem;
 use onggi_engine::sources::SourceFault;
@@ -280,6 +281,8 @@ fn surroundings_at(session: &Session, name: &str, repository: Option<&Path>) -> 
         never: repository.map(Path::to_owned).into_iter().chain([machine.cache_folder()]).collect(),
         environment: machine.variables.clone(),
         launcher: Arc::new(SystemLauncher),
+        secrets: Arc::new(Keeper { variables: machine.variables.clone() }),
+        attended: session.output.is_attended(),
     }
 }
 

@@ -156,6 +156,11 @@ impl Output {
         }
     }
 
+    /// Whether a person reads what is said.
+    pub fn is_attended(&self) -> bool {
+        self.style.talk_on_terminal
+    }
+
     /// A word in red or another color, where colors are wanted.
     pub fn paint(&self, color: Color, text: &str) -> String {
         if self.style.color { format!("\x1b[{}m{text}\x1b[0m", color.code()) } else { text.to_owned() }

@@ -5,9 +5,7 @@ use super::{
     fault::{Faults, Reach, known_here},
     tree::{Key, Node, Value, join},
 };
-
-/// Kinds of sources that the file's language has and this build has no adapter for.
-const WITHOUT_ADAPTER: [&str; 7] = ["bosh", "database", "device", "etcd", "hosts", "kubernetes", "openstack"];
+use onggi_source::{KINDS, KINDS_WITHOUT_ADAPTER};
 
 /// Sections that are checked for shape and names, and carried out by no part of this build.
 const WITHOUT_EFFECT: [(&str, &str); 7] = [
@@ -28,8 +26,8 @@ pub(super) fn take_sources(tree: &mut Node, faults: &mut Faults) -> Vec<(String,
     let mut taken = Vec::new();
     entries.retain(|(name, source)| {
         let Some(kind) = source.get("kind") else { return true };
-        let Some(word) = kind.text().filter(|word| WITHOUT_ADAPTER.contains(word)) else { return true };
-        let remedy = Some("this source does not run here; kinds with an adapter: paths, command".to_owned());
+        let Some(word) = kind.text().filter(|word| KINDS_WITHOUT_ADAPTER.contains(word)) else { return true };
+        let remedy = Some(format!("this source does not run here; kinds with an adapter: {}", KINDS.join(", ")));
         let text = format!("this build has no adapter for kind {word}");
         faults.add(&kind.place, join(&join("sources", &name.text), "kind"), text, remedy, Reach::Source);
         taken.push((name.text.clone(), word.to_owned()));

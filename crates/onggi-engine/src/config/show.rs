@@ -101,6 +101,10 @@ impl Config {
         found.extend(
             passwords.map(|(name, repository)| (format!("repositories.{name}.password"), &repository.password)),
         );
+        for (name, config) in &self.sources {
+            let named = config.source.secrets().into_iter();
+            found.extend(named.map(|(key, reference)| (format!("sources.{name}.{key}"), reference)));
+        }
         found
     }
 }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+pub use onggi_source::secret::{SECRET_FORM, SecretReference};
+
 /// Reads `90s`, `30m`, `1h30m`, `26h`, `2d`, `1w`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     const UNITS: [(&str, u64); 5] = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400), ("w", 604_800)];
@@ -76,53 +78,6 @@ pub fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
-/// A secret's reference.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SecretReference {
-    /// A variable of the environment.
-    Environment(String),
-    /// A file that only its owner can read.
-    File(String),
-    /// The standard output of a command, split at blanks.
-    Command(Vec<String>),
-    /// A credential that systemd hands over in `$CREDENTIALS_DIRECTORY`.
-    Credential(String),
-}
-
-impl SecretReference {
-    /// Reads `env:NAME`, `file:/path`, `command:program argument…`, `credential:name`. What is none of these is taken
-    /// for the secret itself and never repeated.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let (scheme, rest) = text.split_once(':').ok_or(LITERAL)?;
-        match scheme {
-            "env" | "file" | "command" | "credential" if rest.trim().is_empty() => Err("the reference names nothing"),
-            "env" => Ok(Self::Environment(rest.to_owned())),
-            "file" => Ok(Self::File(rest.to_owned())),
-            "command" => Ok(Self::Command(rest.split_ascii_whitespace().map(ToOwned::to_owned).collect())),
-            "credential" if rest.contains('/') => Err("a credential is a name, not a path"),
-            "credential" => Ok(Self::Credential(rest.to_owned())),
-            _ => Err(LITERAL),
-        }
-    }
-}
-
-const LITERAL: &str = "a secret must not stand in the file";
-
-/// How to mend a literal secret.
-pub const SECRET_FORM: &str =
-    "put it in a file of mode 0600 and write file:/path, or use env:NAME, command:program, credential:name";
-
-impl std::fmt::Display for SecretReference {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Environment(name) => write!(f, "env:{name}"),
-            Self::File(path) => write!(f, "file:{path}"),
-            Self::Command(words) => write!(f, "command:{}", words.join(" ")),
-            Self::Credential(name) => write!(f, "credential:{name}"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,17 +111,5 @@ mod tests {
         for text in ["500MB", "5/s", "0MB/s", "4bit/s"] {
             assert!(rate(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_literal_secret_is_refused_and_not_repeated() {
-        for text in ["hunter2", "https://user:hunter2@host", "pass:hunter2"] {
-            assert!(!SecretReference::parse(text).unwrap_err().contains("hunter2"));
-        }
-        for text in ["env:A", "file:/etc/key", "command:vault read x", "credential:main"] {
-            assert_eq!(SecretReference::parse(text).unwrap().to_string(), text);
-        }
-        assert!(SecretReference::parse("credential:../x").is_err());
-        assert!(SecretReference::parse("file:").is_err());
     }
 }

@@ -4,4 +4,4 @@ mod files;
 mod secret;
 
 pub use files::SystemFiles;
-pub use secret::{SecretError, fetch};
+pub use secret::{Keeper, SecretError, fetch};

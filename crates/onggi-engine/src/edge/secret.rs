@@ -1,6 +1,8 @@
 //! Secrets where they lie. Nothing here repeats a secret: errors name the reference and what is wrong with it.
 
 use crate::{config::value::SecretReference, sabotage};
+use async_trait::async_trait;
+use onggi_source::{SourceError, secret::Secrets};
 use secrecy::SecretString;
 use std::{
     collections::BTreeMap,
@@ -23,6 +25,19 @@ pub struct SecretError {
     pub reference: String,
     /// Why it is not to be had; never its content.
     pub reason: String,
+}
+
+/// Fetches secrets for sources.
+pub struct Keeper {
+    /// The environment that `env:` and `credential:` refer to.
+    pub variables: BTreeMap<String, String>,
+}
+
+#[async_trait]
+impl Secrets for Keeper {
+    async fn fetch(&self, reference: &SecretReference) -> onggi_source::Result<SecretString> {
+        fetch(reference, &self.variables).await.map_err(|error| SourceError::Denied(error.to_string()))
+    }
 }
 
 /// What is shown in place of a secret.

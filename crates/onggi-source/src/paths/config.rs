@@ -1,12 +1,12 @@
 //! The keys of kind `paths`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::pattern::{Case, Pattern};
-use crate::config::ConfigFault;
+use crate::config::{ConfigFault, Outline};
 use crate::hook::{self, Hook};
 use crate::quantity::ByteCount;
 
@@ -106,6 +106,12 @@ impl PathsConfig {
     /// These paths, everything in them, with extended attributes.
     pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         Self { paths: paths.into_iter().map(RootPath::from).collect(), xattrs: true, ..Self::default() }
+    }
+
+    pub(crate) fn outline(&self, directory: &Path) -> Outline {
+        let shown = |root: &RootPath| directory.join(&root.path).to_string_lossy().into_owned();
+        let excludes = self.exclude.iter().chain(&self.iexclude).cloned().collect();
+        Outline { paths: self.paths.iter().map(shown).collect(), excludes, ..Outline::default() }
     }
 
     pub(crate) fn faults(&self) -> Vec<ConfigFault> {

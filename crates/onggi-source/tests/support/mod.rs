@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use onggi_source::bench::Bench;
+use onggi_source::bench::{Bench, NoSecrets};
 use onggi_source::carrier::{Launcher, SystemLauncher};
 use onggi_source::paths::{Paths, PathsConfig};
 use onggi_source::recorder::{RecordedTree, Recorder};
@@ -67,6 +67,8 @@ impl Folder {
             never: Vec::new(),
             environment: BTreeMap::new(),
             launcher,
+            secrets: Arc::new(NoSecrets),
+            attended: true,
         }
     }
 

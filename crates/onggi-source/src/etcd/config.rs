@@ -1,0 +1,247 @@
+//! The keys of kind `etcd`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::config::{ConfigFault, Outline};
+use crate::path::TreePath;
+use crate::quantity::Period;
+use crate::secret::{SecretKey, SecretReference};
+
+/// Where kubeadm puts the static pod of a member.
+const MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
+/// Shorter intervals of fulls cost more than they save.
+const FULL_EVERY_MIN: Duration = Duration::from_mins(5);
+
+/// The key-value store of a Kubernetes control plane, or any other etcd cluster from 3.4 on.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct EtcdConfig {
+    /// Name of the cluster: the snapshots' host name and their directory below `/etcd`. By default the source's name.
+    #[serde(default)]
+    pub cluster: Option<String>,
+    /// Client URLs of the members. Without them they are found in `manifest`.
+    #[serde(default)]
+    pub endpoints: Vec<String>,
+    /// The static pod of a member, whose flags name endpoints and certificates. By default kubeadm's, where neither
+    /// `endpoints` nor this is given.
+    #[serde(default)]
+    pub manifest: Option<PathBuf>,
+    /// Certificates. By default those that `manifest` leads to.
+    #[serde(default)]
+    pub tls: Option<TlsConfig>,
+    /// The user, where the cluster has authentication enabled; it needs the role `root`.
+    #[serde(default)]
+    pub auth: Option<AuthConfig>,
+    /// Whether the certificates and secrets of the control plane are stored beside: `auto` on a control-plane node,
+    /// `always` or `never`.
+    #[serde(default)]
+    pub pki: PkiMode,
+    /// Further files of this machine that are stored beside.
+    #[serde(default)]
+    pub also_files: Vec<PathBuf>,
+    /// Whether what happens between two fulls is stored too. It needs the daemon.
+    #[serde(default)]
+    pub deltas: bool,
+    /// With `deltas`: how long a chain grows before the next full.
+    #[serde(default = "full_every")]
+    pub full_every: Period,
+    /// With `deltas`: how far back every revision can be restored.
+    #[serde(default = "keep_deltas")]
+    pub keep_deltas: Period,
+    /// How many raft entries a member may lag behind to be read.
+    #[serde(default = "lag_max")]
+    pub lag_max: u64,
+    /// Whether a member is read although the cluster has no leader. By default only in a run that a person started.
+    #[serde(default)]
+    pub allow_no_quorum: Option<bool>,
+    /// Whether a cluster that reports corruption is read all the same.
+    #[serde(default)]
+    pub allow_corrupt: bool,
+    /// Whether pages that etcd has freed are stored as zeros: what was deleted is then not in the snapshot either.
+    #[serde(default)]
+    pub zero_free_pages: bool,
+}
+
+/// The certificates of a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TlsConfig {
+    /// File of the authority that signed the members' certificates.
+    pub ca: PathBuf,
+    /// File of the client's certificate.
+    #[serde(default)]
+    pub cert: Option<PathBuf>,
+    /// Its private key: a secret reference, `file:/path`.
+    #[serde(default)]
+    pub key: Option<SecretKey>,
+}
+
+/// Who logs in.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct AuthConfig {
+    /// Name of the user.
+    pub user: String,
+    /// The password: a secret reference.
+    pub password: SecretKey,
+}
+
+/// When the certificates and secrets of the control plane are stored beside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PkiMode {
+    /// Where they lie on this machine.
+    #[default]
+    Auto,
+    /// Always; a run without them fails.
+    Always,
+    /// Never.
+    Never,
+}
+
+fn full_every() -> Period {
+    Period(Duration::from_hours(6))
+}
+
+fn keep_deltas() -> Period {
+    Period(Duration::from_hours(7 * 24))
+}
+
+fn lag_max() -> u64 {
+    1000
+}
+
+impl Default for EtcdConfig {
+    fn default() -> Self {
+        Self {
+            cluster: None,
+            endpoints: Vec::new(),
+            manifest: None,
+            tls: None,
+            auth: None,
+            pki: PkiMode::Auto,
+            also_files: Vec::new(),
+            deltas: false,
+            full_every: full_every(),
+            keep_deltas: keep_deltas(),
+            lag_max: lag_max(),
+            allow_no_quorum: None,
+            allow_corrupt: false,
+            zero_free_pages: false,
+        }
+    }
+}
+
+impl EtcdConfig {
+    /// The static pod that says what the configuration does not; `None` where it says all.
+    pub(super) fn manifest(&self) -> Option<PathBuf> {
+        let default = self.endpoints.is_empty().then(|| PathBuf::from(MANIFEST));
+        self.manifest.clone().or(default)
+    }
+
+    pub(crate) fn outline(&self, source: &str) -> Outline {
+        let cluster = self.cluster.as_deref().unwrap_or(source);
+        let root = TreePath::new("etcd").and_then(|root| root.join(cluster)).ok();
+        Outline { hostname: Some(cluster.to_owned()), ..Outline::below(root) }
+    }
+
+    pub(crate) fn secrets(&self) -> Vec<(&'static str, &SecretReference)> {
+        let key = self.tls.as_ref().and_then(|tls| tls.key.as_ref()).and_then(SecretKey::reference);
+        let password = self.auth.as_ref().and_then(|auth| auth.password.reference());
+        let named = [("tls.key", key), ("auth.password", password)];
+        named.into_iter().filter_map(|(name, reference)| Some((name, reference?))).collect()
+    }
+
+    pub(crate) fn faults(&self) -> Vec<ConfigFault> {
+        let mut faults = Vec::new();
+        if self.cluster.as_ref().is_some_and(|name| TreePath::root().join(name).is_err()) {
+            faults.push(ConfigFault::new("cluster", "this cannot be a directory's name", "use a name without `/`"));
+        }
+        for (number, endpoint) in self.endpoints.iter().enumerate() {
+            let host = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
+            if host.is_none_or(|host| host.trim_end_matches('/').is_empty() || host.trim_end_matches('/').contains('/'))
+            {
+                let (key, text) = (format!("endpoints[{number}]"), format!("{endpoint:?} is no URL of a member"));
+                faults.push(ConfigFault::new(key, text, "write https://10.0.1.1:2379"));
+            }
+        }
+        if self.endpoints.iter().any(|endpoint| endpoint.starts_with("https://"))
+            && self.tls.is_none()
+            && self.manifest.is_none()
+        {
+            let remedy = "add `tls: { ca: …, cert: …, key: file:… }`, or `manifest`, which leads to them";
+            faults.push(ConfigFault::new("tls", "https endpoints need an authority to be known by", remedy));
+        }
+        faults.extend(self.secret_faults());
+        if self.full_every.0 < FULL_EVERY_MIN {
+            faults.push(ConfigFault::new("full-every", "this is too often", "write 5m or longer"));
+        }
+        if self.deltas && self.keep_deltas < self.full_every {
+            let text = "a chain would be forgotten before it ends";
+            faults.push(ConfigFault::new("keep-deltas", text, "write a duration that is not shorter than full-every"));
+        }
+        faults
+    }
+
+    fn secret_faults(&self) -> Vec<ConfigFault> {
+        let mut faults = Vec::new();
+        if let Some(tls) = &self.tls {
+            faults.extend(tls.key.as_ref().and_then(|key| key.fault("tls.key")));
+            if tls.cert.is_some() != tls.key.is_some() {
+                let text = "a client's certificate and its key belong together";
+                faults.push(ConfigFault::new("tls.cert", text, "give both `cert` and `key`, or neither"));
+            }
+        }
+        if let Some(auth) = &self.auth {
+            faults.extend(auth.password.fault("auth.password"));
+            if auth.user.is_empty() {
+                faults.push(ConfigFault::new("auth.user", "the name is empty", "write root"));
+            }
+        }
+        faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(json: serde_json::Value, expected: &[&str]) {
+        let config: EtcdConfig = serde_json::from_value(json).unwrap();
+        let keys: Vec<_> = config.faults().into_iter().map(|fault| fault.key).collect();
+        assert_eq!(keys, expected);
+    }
+
+    #[test]
+    fn a_control_plane_node_needs_no_key() {
+        check(serde_json::json!({}), &[]);
+        assert_eq!(EtcdConfig::default().manifest(), Some(PathBuf::from(MANIFEST)));
+        assert_eq!(serde_json::from_str::<EtcdConfig>("{}").unwrap(), EtcdConfig::default());
+    }
+
+    #[test]
+    fn all_faults_are_found_at_once() {
+        let json = serde_json::json!({
+            "cluster": "a/b",
+            "endpoints": ["10.0.1.1:2379", "https://", "https://10.0.1.1:2379/", "https://10.0.1.1:2379/v3"],
+            "tls": { "ca": "/ca", "key": "hunter2" },
+            "auth": { "user": "", "password": "hunter2" },
+            "deltas": true, "full-every": "1m", "keep-deltas": "1s",
+        });
+        let endpoints = ["endpoints[0]", "endpoints[1]", "endpoints[3]"];
+        let rest = ["tls.key", "tls.cert", "auth.password", "auth.user", "full-every", "keep-deltas"];
+        check(json, &[&["cluster"][..], &endpoints, &rest].concat());
+    }
+
+    #[test]
+    fn encrypted_endpoints_need_an_authority() {
+        check(serde_json::json!({ "endpoints": ["https://a:1"] }), &["tls"]);
+        check(serde_json::json!({ "endpoints": ["http://a:1"] }), &[]);
+        check(serde_json::json!({ "endpoints": ["https://a:1"], "manifest": "/etcd.yaml" }), &[]);
+    }
+}
