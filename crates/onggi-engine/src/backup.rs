@@ -12,6 +12,7 @@ mod manifest;
 mod monitor;
 mod rate;
 mod tags;
+mod trail;
 
 pub use base::{History, Parents};
 pub use error::UnitError;

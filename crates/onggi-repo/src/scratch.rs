@@ -4,7 +4,7 @@
 use crate::error::{RepoError, Result};
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -65,10 +65,25 @@ impl Scratch {
         Ok(bytes)
     }
 
-    /// Everything that is in it.
-    pub fn read_all(&mut self) -> Result<Vec<u8>> {
-        let length = usize::try_from(self.length).unwrap_or(usize::MAX);
-        self.read(0, length)
+    /// Gives every line with its place, offset and length. `false`: the last one has no end.
+    pub fn lines(&mut self, mut take: impl FnMut((u64, u32), &[u8])) -> Result<bool> {
+        let (mut at, mut line) = (0, Vec::new());
+        let mut read = || {
+            self.file.seek(SeekFrom::Start(0))?;
+            let mut reader = BufReader::new(&self.file);
+            loop {
+                let is_whole = line.last().is_none_or(|byte| *byte == b'\n');
+                line.clear();
+                match reader.read_until(b'\n', &mut line)? as u64 {
+                    0 => return Ok(is_whole),
+                    length => {
+                        take((at, u32::try_from(length).unwrap_or(u32::MAX)), &line);
+                        at += length;
+                    }
+                }
+            }
+        };
+        read().map_err(|error| local(&self.path, error))
     }
 }
 

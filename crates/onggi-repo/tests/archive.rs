@@ -8,7 +8,7 @@ mod common;
 use common::*;
 use onggi_repo::{
     Archive, ArchiveOptions, Cutting, Lock, LockKind, OpenOptions, RepoError, Repository, Unlock, WriteBudget,
-    archive::{Checkpoint, ZERO_ID, is_unchanged},
+    archive::{ZERO_ID, is_unchanged},
     format::{BlobId, BlobKind, IndexFile, IndexPack, Node},
 };
 use onggi_storage::{
@@ -400,14 +400,19 @@ async fn an_interrupted_run_goes_on_where_it_was() {
         tokio::task::yield_now().await;
     }
     let mut content = archive.content(Cutting::Default, None).await.unwrap();
-    content.write_bytes(&noise(2, 5_000_000)).await.unwrap();
+    let disk = noise(2, 9_000_000);
+    content.write_bytes(&disk[..5_000_000]).await.unwrap();
     let cut = content.last_cut().await.unwrap();
-    let chunks = content.chunks().await.unwrap();
     while archive.stats().bytes_stored < 3_000_000 + cut {
         tokio::task::yield_now().await;
     }
-    assert_eq!(chunks.iter().map(|(_, length)| length).sum::<u64>(), cut);
-    archive.checkpoint(b"disk", Checkpoint { token: "generation 1".into(), chunks });
+    archive.checkpoint(b"disk", "generation 1", &mut content);
+    content.write_bytes(&disk[5_000_000..]).await.unwrap();
+    let later = content.last_cut().await.unwrap();
+    while archive.stats().bytes_stored < 3_000_000 + later {
+        tokio::task::yield_now().await;
+    }
+    archive.checkpoint(b"disk", "generation 1", &mut content);
     archive.flush().await.unwrap();
     drop((content, archive));
     lock.release().await.unwrap();
@@ -421,16 +426,18 @@ async fn an_interrupted_run_goes_on_where_it_was() {
     let (archive, _lock) = begin(&repo, options()).await;
     let parent = archive.parent(b"d/done\xff").await.unwrap().unwrap();
     assert!(archive.keep_file(b"d/done\xff", file_node(), &parent).await.unwrap());
-    assert_eq!(archive.resume(b"disk", "generation 2"), None);
-    let checkpoint = archive.resume(b"disk", "generation 1").unwrap();
+    assert_eq!(archive.resume(b"disk", "generation 2"), []);
+    let chunks = archive.resume(b"disk", "generation 1");
+    let offset: u64 = chunks.iter().map(|(_, length)| length).sum();
+    assert_eq!(offset, later, "both checkpoints count");
     let mut content = archive.content(Cutting::Default, None).await.unwrap();
-    content.keep(&checkpoint.chunks).await.unwrap();
-    content.write_bytes(&noise(2, 5_000_000)[checkpoint.offset() as usize..]).await.unwrap();
+    content.keep(&chunks).await.unwrap();
+    content.write_bytes(&disk[offset as usize..]).await.unwrap();
     archive.put_file(b"disk", file_node(), content.finish()).await.unwrap();
     let done = archive.finish().await.unwrap().commit(draft()).await.unwrap();
     assert!(!journal.unwrap().exists(), "nothing is left to resume");
     let read = read_all(&repo, done.snapshot.tree).await.unwrap();
-    assert!(read[b"disk".as_slice()].as_ref() == Some(&noise(2, 5_000_000)));
+    assert!(read[b"disk".as_slice()].as_ref() == Some(&disk));
     assert!(read[b"d/done\xff".as_slice()].as_ref() == Some(&noise(1, 3_000_000)));
     let fresh = world.open().await;
     fresh.load_index().await.unwrap();

@@ -1,7 +1,7 @@
 //! Brings the content of one item into the archive: inline, as a stream, or at offsets in parallel, without holes and
 //! without what is known to be unchanged.
 
-use super::rate::Rate;
+use super::{rate::Rate, trail::Trail};
 use futures::{StreamExt, stream::FuturesOrdered};
 use onggi_repo::{
     RepoError, Repository,
@@ -67,16 +67,26 @@ pub(super) struct Reader<'a> {
     pub rate: Option<Rate>,
 }
 
-/// What the parent has at the item's path.
-#[derive(Default)]
-pub(super) struct Before<'a> {
-    pub chunks: Vec<(BlobId, u64)>,
-    pub token: Option<&'a [u8]>,
+/// What is known of a content before it is read.
+pub(super) struct Expected<'a> {
+    pub chunking: Chunking,
+    /// Its length as far as it is known.
+    pub length: u64,
+    pub before: Before,
+    /// `None`: an interrupted run does not go on in it.
+    pub trail: Option<Trail<'a>>,
 }
 
-impl<'a> Before<'a> {
+/// What the parent has at the item's path.
+#[derive(Default)]
+pub(super) struct Before {
+    pub chunks: Vec<(BlobId, u64)>,
+    pub token: Option<Vec<u8>>,
+}
+
+impl Before {
     /// The chunks of a parent's file, if the repository has all of them and they will stay.
-    pub fn new(reader: &Reader<'_>, node: Option<&Node>, token: Option<&'a [u8]>) -> Self {
+    pub fn new(reader: &Reader<'_>, node: Option<&Node>, token: Option<Vec<u8>>) -> Self {
         let length = |id: &BlobId| Some((*id, u64::from(reader.repo.blob_length(BlobKind::Data, id)?)));
         let node = node.filter(|node| reader.archive.can_keep(node));
         let chunks = node.and_then(|node| node.chunks().iter().map(length).collect::<Option<Vec<_>>>());
@@ -85,14 +95,9 @@ impl<'a> Before<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads a content to its confirmed end. `expected`: its length as far as it is known.
-    pub async fn read(
-        &self,
-        content: Content<'_>,
-        chunking: Chunking,
-        expected: u64,
-        before: &Before<'_>,
-    ) -> Result<Read, Failure> {
+    /// Reads a content to its confirmed end.
+    pub async fn read(&self, content: Content<'_>, expected: Expected<'_>) -> Result<Read, Failure> {
+        let chunking = expected.chunking;
         match content {
             Content::None => {
                 let writer = self.archive.content(Cutting::Default, Some(0)).await?;
@@ -108,23 +113,18 @@ impl Reader<'_> {
                 let written = self.copy_stream(&mut writer, stream).await;
                 end(writer, written)
             }
-            Content::At(content) => self.read_at(content, chunking, expected, before).await,
+            Content::At(content) => self.read_at(content, expected).await,
         }
     }
 
     /// Once more from the start if it changed meanwhile, then as it is.
-    async fn read_at(
-        &self,
-        content: &dyn ReadAt,
-        chunking: Chunking,
-        expected: u64,
-        before: &Before<'_>,
-    ) -> Result<Read, Failure> {
+    async fn read_at(&self, content: &dyn ReadAt, expected: Expected<'_>) -> Result<Read, Failure> {
+        let Expected { chunking, length, before, mut trail } = expected;
         let mut is_repeated = false;
         loop {
-            let mut writer = self.archive.content(cutting(chunking), Some(expected)).await?;
+            let mut writer = self.archive.content(cutting(chunking), Some(length)).await?;
             let mut changed = None;
-            let copied = match self.copy_at(&mut writer, content, before).await {
+            let copied = match self.copy_at(&mut writer, content, &before, trail.as_mut()).await {
                 Ok(()) => match content.confirm(self.cx).await {
                     Err(ReadError::Item(problem)) if problem.class == "changed" => {
                         changed = Some(problem);
@@ -140,8 +140,12 @@ impl Reader<'_> {
             };
             if changed.is_some() && !is_repeated {
                 writer.abandon();
-                is_repeated = true;
+                // What was read belongs to no version that the source told of.
+                (is_repeated, trail) = (true, None);
                 continue;
+            }
+            if let (Err(Failure::Unit(_)), Some(trail)) = (&copied, &mut trail) {
+                trail.note(self.archive, &mut writer);
             }
             return end(writer, copied).map(|read| Read { doubt: changed, ..read });
         }
@@ -151,17 +155,23 @@ impl Reader<'_> {
         &self,
         writer: &mut ContentWriter,
         content: &dyn ReadAt,
-        before: &Before<'_>,
+        before: &Before,
+        mut trail: Option<&mut Trail<'_>>,
     ) -> Result<(), Failure> {
         let ranges: Vec<KnownRange> =
             before.chunks.iter().map(|(id, length)| KnownRange { length: *length, sha256: id.0 }).collect();
-        let layout = content.open(self.cx, &Known { version: before.token, ranges: &ranges }).await?;
+        let known = Known { version: before.token.as_deref(), ranges: &ranges };
+        let layout = content.open(self.cx, &known).await?;
         if !layout.same.is_empty()
             && let Some(mut planner) = planner(&layout, before)
         {
             return self.copy_changes(writer, content, &layout, before, &mut planner).await;
         }
-        self.copy_range(writer, content, &layout, 0..layout.length).await
+        let start = match &mut trail {
+            Some(trail) => trail.resume(self.archive, writer, layout.length).await?,
+            None => 0,
+        };
+        self.copy_range(writer, content, &layout, start..layout.length, trail).await
     }
 
     async fn copy_changes(
@@ -169,7 +179,7 @@ impl Reader<'_> {
         writer: &mut ContentWriter,
         content: &dyn ReadAt,
         layout: &Layout,
-        before: &Before<'_>,
+        before: &Before,
         planner: &mut Planner,
     ) -> Result<(), Failure> {
         let mut ends: Vec<u64> = Vec::with_capacity(before.chunks.len());
@@ -187,7 +197,7 @@ impl Reader<'_> {
                         // Up to the next old cut, so that nothing lies behind it if the new cuts meet it.
                         let next = ends[ends.partition_point(|end| *end <= position)..].first();
                         let target = next.copied().unwrap_or(layout.length).min(layout.length);
-                        self.copy_range(writer, content, layout, position..target).await?;
+                        self.copy_range(writer, content, layout, position..target, None).await?;
                         position = target;
                         if position == layout.length {
                             planner.cut(position);
@@ -209,13 +219,14 @@ impl Reader<'_> {
         content: &dyn ReadAt,
         layout: &Layout,
         range: Range<u64>,
+        mut trail: Option<&mut Trail<'_>>,
     ) -> Result<(), Failure> {
         let mut position = range.start;
         let first = layout.data.partition_point(|data| data.end <= range.start);
         for data in layout.data[first..].iter().take_while(|data| data.start < range.end) {
             let (start, end) = (data.start.max(position), data.end.min(range.end));
             writer.zeros(start - position).await?;
-            self.copy_data(writer, content, start..end).await?;
+            self.copy_data(writer, content, start..end, trail.as_deref_mut()).await?;
             position = end;
         }
         writer.zeros(range.end - position).await?;
@@ -227,6 +238,7 @@ impl Reader<'_> {
         writer: &mut ContentWriter,
         content: &dyn ReadAt,
         range: Range<u64>,
+        mut trail: Option<&mut Trail<'_>>,
     ) -> Result<(), Failure> {
         let step = if self.rate.is_some() { RATED_LENGTH } else { WINDOW_LENGTH };
         let mut next = range.start;
@@ -241,9 +253,10 @@ impl Reader<'_> {
                 reading.push_back(self.fill(content, next, window));
                 next += length as u64;
             }
-            match reading.next().await {
-                Some(window) => writer.write(window?).await?,
-                None => return Ok(()),
+            let Some(window) = reading.next().await else { return Ok(()) };
+            writer.write(window?).await?;
+            if let Some(trail) = &mut trail {
+                trail.came(self.archive, writer);
             }
         }
     }
@@ -274,7 +287,7 @@ impl Reader<'_> {
 }
 
 /// A plan for reading only what changed; `None` where reading everything is as cheap.
-fn planner(layout: &Layout, before: &Before<'_>) -> Option<Planner> {
+fn planner(layout: &Layout, before: &Before) -> Option<Planner> {
     if before.chunks.is_empty() {
         return None;
     }

@@ -138,8 +138,7 @@ fn options(job: &Job<'_>, member: &Member<'_>, parents: Vec<SnapshotId>) -> Arch
         parents,
         compression: member.plan.compression,
         budget: job.budget,
-        // A journal knows no tokens: a unit that has some could take one file's version for another's.
-        journal: member.plan.journal.clone().filter(|_| member.plan.manifest.is_none() && !job.dry_run),
+        journal: member.plan.journal.clone().filter(|_| !job.dry_run),
         spill: job.spill.clone(),
         connections: None,
         dry_run: job.dry_run,

@@ -5,10 +5,11 @@
 
 use super::{
     UnitRun,
-    content::{Before, Failure, Read, Reader},
+    content::{Before, Expected, Failure, Read, Reader},
     manifest::FOLDER,
     monitor::UnitMonitor,
     rate::Rate,
+    trail::{self, Trail},
 };
 use crate::{
     config::Chunker,
@@ -18,7 +19,7 @@ use crate::{
 use async_trait::async_trait;
 use onggi_repo::{
     RepoError,
-    archive::{Archive, ParentNode, is_unchanged},
+    archive::{Archive, Origin, ParentNode, is_unchanged},
     format::{Node, NodeKind},
 };
 use onggi_source::{
@@ -121,16 +122,24 @@ impl<'a> Sink<'a> {
     }
 
     /// Whether the parent's content may stand for this item's.
-    fn is_same(&self, item: &Item, new: &Node, parent: &Node) -> bool {
+    fn is_same(&self, item: &Item, new: &Node, parent: &ParentNode) -> bool {
         match &item.version {
             Version::Unknown => false,
             Version::Stat => is_unchanged(new, parent, item.metadata.ctime.is_some()),
-            Version::Token(token) => parent.kind == NodeKind::File && self.versions.get(&item.path) == Some(token),
+            Version::Token(token) => parent.kind == NodeKind::File && self.token(item, parent).as_ref() == Some(token),
+        }
+    }
+
+    /// The parent's token: a snapshot has it in its manifest, an interrupted run in its journal.
+    fn token(&self, item: &Item, parent: &ParentNode) -> Option<Vec<u8>> {
+        match parent.origin() {
+            Origin::Snapshot => self.versions.get(&item.path).cloned(),
+            Origin::Interrupted(version) => trail::token(version?),
         }
     }
 
     /// Takes a file over from the parent, if that has it in the same version. Gives the node back if not.
-    async fn keep(&self, item: &Item, new: Node, parent: Option<&Node>) -> Result<Option<Node>> {
+    async fn keep(&self, item: &Item, new: Node, parent: Option<&ParentNode>) -> Result<Option<Node>> {
         let Some(parent) = parent.filter(|parent| self.is_same(item, &new, parent)) else { return Ok(Some(new)) };
         let kept = self.reader.archive.keep_file(item.path.as_bytes(), new, parent).await;
         if !kept.map_err(|error| self.fail(error))? {
@@ -152,10 +161,15 @@ impl<'a> Sink<'a> {
             counter.add(1);
             return Ok(pushed);
         }
-        let Some(new) = self.keep(&item, new, parent.as_deref()).await? else { return Ok(Pushed::Unmodified) };
-        let token = self.versions.get(&item.path).map(Vec::as_slice);
-        let before = Before::new(&self.reader, parent.as_deref(), token);
-        match self.reader.read(content, self.chunking(&item), item.metadata.size, &before).await {
+        let Some(new) = self.keep(&item, new, parent.as_ref()).await? else { return Ok(Pushed::Unmodified) };
+        let token = parent.as_ref().and_then(|parent| self.token(&item, parent));
+        let expected = Expected {
+            chunking: self.chunking(&item),
+            length: item.metadata.size,
+            before: Before::new(&self.reader, parent.as_deref(), token),
+            trail: Trail::new(&item),
+        };
+        match self.reader.read(content, expected).await {
             Ok(read) => self.put_file(item, new, read, parent.is_some()).await,
             Err(Failure::Unit(error)) => Err(error),
             Err(Failure::Repo(error)) => Err(self.fail(error)),
@@ -168,6 +182,7 @@ impl<'a> Sink<'a> {
 
     async fn put_file(&self, item: Item, new: Node, read: Read, is_known: bool) -> Result<Pushed> {
         let Read { content, length, doubt } = read;
+        let content = content.with_token(trail::version(&item));
         let put = self.reader.archive.put_file(item.path.as_bytes(), new, content).await;
         put.map_err(|error| self.fail(error))?;
         if let Some(problem) = doubt {
@@ -250,7 +265,7 @@ impl Items for Sink<'_> {
         let mut flight = InFlight { torn: &self.torn, is_done: false };
         self.reader.cx.check()?;
         let kept = match self.parent(item).await? {
-            Some(parent) if item.kind.is_file() => self.keep(item, file_node(item), Some(&*parent)).await?.is_none(),
+            Some(parent) if item.kind.is_file() => self.keep(item, file_node(item), Some(&parent)).await?.is_none(),
             _ => false,
         };
         flight.is_done = true;

@@ -18,6 +18,7 @@ use onggi_source::{
 };
 use onggi_storage::{clock::TestClock, memory::Memory};
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering::Relaxed},
@@ -41,11 +42,19 @@ pub struct Wish {
     pub time_limit: Option<Duration>,
     pub parents: Parents,
     pub dry_run: bool,
+    pub journal: Option<PathBuf>,
 }
 
 impl Default for Wish {
     fn default() -> Self {
-        Self { hold: HOLD_DEFAULT, rate: None, time_limit: None, parents: Parents::Newest, dry_run: false }
+        Self {
+            hold: HOLD_DEFAULT,
+            rate: None,
+            time_limit: None,
+            parents: Parents::Newest,
+            dry_run: false,
+            journal: None,
+        }
     }
 }
 
@@ -153,7 +162,7 @@ fn plan(unit: &Unit, wish: &Wish) -> UnitPlan {
         time_limit: wish.time_limit,
         parents: wish.parents.clone(),
         time: None,
-        journal: None,
+        journal: wish.journal.clone(),
     }
 }
 

@@ -42,6 +42,8 @@ pub struct ContentWriter {
     shared: Arc<Shared>,
     state: Arc<ContentState>,
     slot: Option<Slot>,
+    /// How many chunks a checkpoint holds already.
+    noted: usize,
     is_ended: bool,
 }
 
@@ -59,7 +61,12 @@ pub struct StoredContent {
     pub chunks: Vec<BlobId>,
     /// Bytes.
     pub length: u64,
+    /// What the source says of its version, for the run journal.
+    pub token: Option<String>,
 }
+
+/// Stands where an id is not known yet.
+const UNKNOWN: BlobId = BlobId([0; 32]);
 
 pub(super) type WhenDone = Box<dyn FnOnce(&Arc<Shared>, StoredContent) + Send>;
 
@@ -67,7 +74,7 @@ pub(super) type WhenDone = Box<dyn FnOnce(&Arc<Shared>, StoredContent) + Send>;
 pub(super) struct ContentState {
     chunker: Option<Chunker>,
     inner: Mutex<Inner>,
-    /// Told when a segment is scanned, and when all chunks so far have their ids.
+    /// Told when a segment is scanned.
     progress: Notify,
 }
 
@@ -76,10 +83,11 @@ struct Inner {
     ids: Vec<BlobId>,
     /// Bytes of each chunk.
     lengths: Vec<u32>,
-    /// Ids that are still zero.
+    /// Ids that are still unknown.
     missing: usize,
     is_ended: bool,
     is_abandoned: bool,
+    token: Option<String>,
     when_done: Option<WhenDone>,
 }
 
@@ -101,10 +109,11 @@ impl ContentWriter {
             missing: 0,
             is_ended: false,
             is_abandoned: false,
+            token: None,
             when_done: None,
         };
         let state = Arc::new(ContentState { chunker, inner: Mutex::new(inner), progress: Notify::new() });
-        Ok(Self { shared: Arc::clone(shared), state, slot, is_ended: false })
+        Ok(Self { shared: Arc::clone(shared), state, slot, noted: 0, is_ended: false })
     }
 
     /// A buffer of `length` bytes (at most `WINDOW_MAX`) to read into and give to `write`. Waits until memory is free, so
@@ -187,35 +196,35 @@ impl ContentWriter {
 
     /// Waits until the cuts in everything written so far are known, and returns the last of them, as an offset.
     pub async fn last_cut(&mut self) -> Result<u64> {
-        self.wait_until(|inner| inner.stream.is_all_scanned().then(|| inner.stream.open())).await
-    }
-
-    /// Waits until the chunks up to the last cut are hashed, and returns them: id and length in bytes of each. They are
-    /// what a checkpoint holds; `Archive::flush` makes them durable.
-    pub async fn chunks(&mut self) -> Result<Vec<(BlobId, u64)>> {
-        let chunks = |inner: &Inner| {
-            let lengths = inner.lengths.iter().map(|length| u64::from(*length));
-            inner.ids.iter().copied().zip(lengths).collect()
-        };
-        let is_ready = |inner: &Inner| inner.stream.is_all_scanned() && inner.missing == 0;
-        self.wait_until(|inner| is_ready(inner).then(|| chunks(inner))).await
-    }
-
-    async fn wait_until<T>(&self, ready: impl Fn(&Inner) -> Option<T>) -> Result<T> {
         loop {
             let (progress, changed) = (self.state.progress.notified(), self.shared.changed.notified());
             tokio::pin!(progress, changed);
             progress.as_mut().enable();
             changed.as_mut().enable();
             self.shared.check()?;
-            if let Some(answer) = ready(&self.state.inner()) {
-                return Ok(answer);
+            {
+                let inner = self.state.inner();
+                if inner.stream.is_all_scanned() {
+                    return Ok(inner.stream.open());
+                }
             }
             tokio::select! {
                 () = progress => {}
                 () = changed => {}
             }
         }
+    }
+
+    /// The chunks whose ids became known since the last call, with the number of those before them.
+    pub(super) fn take_chunks(&mut self) -> (usize, Vec<(BlobId, u64)>) {
+        let before = self.noted;
+        let chunks: Vec<_> = {
+            let inner = self.state.inner();
+            let all = inner.ids.iter().zip(&inner.lengths).skip(before);
+            all.take_while(|(id, _)| **id != UNKNOWN).map(|(id, length)| (*id, u64::from(*length))).collect()
+        };
+        self.noted += chunks.len();
+        (before, chunks)
     }
 
     /// Forces a cut at the present end.
@@ -256,6 +265,13 @@ impl Drop for ContentWriter {
 }
 
 impl PendingContent {
+    /// The same, with what its source says of its version: a resumed run takes it over only under an equal one.
+    #[must_use]
+    pub fn with_token(self, token: Option<String>) -> Self {
+        self.state.inner().token = token;
+        self
+    }
+
     /// Gives the content up: it changed while it was read, or its file cannot be described.
     pub fn abandon(mut self) {
         self.is_ended = true;
@@ -322,7 +338,7 @@ impl ContentState {
                 continue;
             }
             let (place, work) = (inner.ids.len(), Work::begin(shared));
-            inner.ids.push(BlobId([0; 32]));
+            inner.ids.push(UNKNOWN);
             inner.missing += 1;
             jobs.push(ChunkJob { content: Arc::clone(self), place, chunk, work });
         }
@@ -338,18 +354,18 @@ impl ContentState {
         let mut inner = self.inner();
         inner.ids[place] = id;
         inner.missing -= 1;
-        let is_all = inner.missing == 0;
         Self::complete(shared, inner);
-        if is_all {
-            self.progress.notify_waiters();
-        }
     }
 
     /// Hands the content out once it is whole and someone waits for it.
     fn complete(shared: &Arc<Shared>, mut inner: MutexGuard<'_, Inner>) {
         let is_whole = inner.is_ended && inner.missing == 0 && inner.stream.is_all_cut();
         if is_whole && let Some(act) = inner.when_done.take() {
-            let content = StoredContent { chunks: std::mem::take(&mut inner.ids), length: inner.stream.len() };
+            let content = StoredContent {
+                chunks: std::mem::take(&mut inner.ids),
+                length: inner.stream.len(),
+                token: inner.token.take(),
+            };
             drop(inner);
             act(shared, content);
         }

@@ -17,30 +17,36 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// How far a long file came.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Checkpoint {
+/// A piece of how far a long file came: the chunks since the checkpoint before.
+#[derive(Serialize, Deserialize)]
+struct Checkpoint<'a> {
     /// What says that the source's content is still the same.
-    pub token: String,
-    /// Chunks up to the last cut: id and length in bytes.
-    pub chunks: Vec<(BlobId, u64)>,
+    token: Cow<'a, str>,
+    /// How many chunks come before these.
+    before: usize,
+    /// Id and length in bytes.
+    chunks: Cow<'a, [(BlobId, u64)]>,
 }
 
-impl Checkpoint {
-    /// Where reading goes on.
-    pub fn offset(&self) -> u64 {
-        self.chunks.iter().map(|(_, length)| length).sum()
-    }
-}
+/// Chunks in one record; it keeps lines short.
+const CHUNKS_MAX: usize = 4096;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Record<'a> {
     Repository(RepositoryId),
     Pack(PackId),
-    /// Path in hex, since it may be any bytes; the node's JSON as in its tree.
-    File(Cow<'a, str>, Cow<'a, str>),
-    Checkpoint(Cow<'a, str>, Checkpoint),
+    /// Path in hex, since it may be any bytes; the node's JSON as in its tree; the source's token for the content.
+    File(Cow<'a, str>, Cow<'a, str>, Option<Cow<'a, str>>),
+    Checkpoint(Cow<'a, str>, Checkpoint<'a>),
+}
+
+/// A file that an earlier run finished.
+#[derive(Debug)]
+pub(super) struct FinishedFile {
+    pub node: Node,
+    /// The source's token for the content, if it had one.
+    pub token: Option<String>,
 }
 
 /// The journal that this run writes.
@@ -54,9 +60,7 @@ type Left = (Earlier, Vec<PackId>);
 
 /// The records of an earlier run.
 pub(super) struct Earlier {
-    /// Hash of a path to the place of its record.
-    files: HashMap<u64, (u64, u32)>,
-    checkpoints: HashMap<u64, (u64, u32)>,
+    records: Records,
     file: Mutex<Scratch>,
 }
 
@@ -65,26 +69,21 @@ impl Journal {
     /// started anew.
     pub fn open(path: &Path, repo: &Repository) -> Result<(Self, Option<Left>)> {
         let mut file = Scratch::kept(path)?;
-        let text = file.read_all()?;
-        let earlier = read(&text, repo.id());
-        if earlier.is_none() {
+        let mut records = Records::default();
+        let is_torn = !file.lines(|place, line| records.take(place, line, repo.id()))?;
+        if !records.is_ours {
             drop(file);
             Scratch::remove(path)?;
-            file = Scratch::kept(path)?;
-        }
-        let mut reader = Scratch::kept(path)?;
-        if text.last().is_some_and(|&byte| byte != b'\n') && earlier.is_some() {
-            file.append(b"\n")?;
-        }
-        let journal = Self { file: Mutex::new(Some(file)), path: path.to_path_buf() };
-        if earlier.is_none() {
+            let journal = Self { file: Mutex::new(Some(Scratch::kept(path)?)), path: path.to_path_buf() };
             journal.write(&Record::Repository(repo.id()));
             return Ok((journal, None));
         }
-        reader.read_all()?;
-        let found = earlier
-            .map(|(files, checkpoints, packs)| (Earlier { files, checkpoints, file: Mutex::new(reader) }, packs));
-        Ok((journal, found))
+        if is_torn {
+            file.append(b"\n")?;
+        }
+        let packs = std::mem::take(&mut records.packs);
+        let earlier = Earlier { records, file: Mutex::new(Scratch::kept(path)?) };
+        Ok((Self { file: Mutex::new(Some(file)), path: path.to_path_buf() }, Some((earlier, packs))))
     }
 
     /// A pack reached the storage.
@@ -92,14 +91,19 @@ impl Journal {
         self.write(&Record::Pack(id));
     }
 
-    /// A file was finished; `node` is its JSON.
-    pub fn file(&self, path: &[u8], node: &[u8]) {
-        self.write(&Record::File(hex(path).into(), String::from_utf8_lossy(node)));
+    /// A file was finished; `node` is its JSON, `token` the source's for its content.
+    pub fn file(&self, path: &[u8], node: &[u8], token: Option<&str>) {
+        self.write(&Record::File(hex(path).into(), String::from_utf8_lossy(node), token.map(Cow::from)));
     }
 
-    /// A long file came so far.
-    pub fn checkpoint(&self, path: &[u8], checkpoint: Checkpoint) {
-        self.write(&Record::Checkpoint(hex(path).into(), checkpoint));
+    /// A long file came so much further. The chunks follow `before` others.
+    pub fn checkpoint(&self, path: &[u8], token: &str, before: usize, chunks: &[(BlobId, u64)]) {
+        let path = hex(path);
+        for (number, some) in chunks.chunks(CHUNKS_MAX).enumerate() {
+            let before = before + number * CHUNKS_MAX;
+            let piece = Checkpoint { token: token.into(), before, chunks: some.into() };
+            self.write(&Record::Checkpoint((&path).into(), piece));
+        }
     }
 
     /// A failing journal costs nothing but the resume: it is given up with a warning.
@@ -121,53 +125,69 @@ impl Journal {
 }
 
 impl Earlier {
-    /// The node of a file that was finished.
-    pub fn find(&self, path: &[u8]) -> Option<Node> {
-        match self.record(&self.files, path)? {
-            Record::File(_, node) => serde_json::from_str(&node).ok(),
-            _ => None,
-        }
-    }
-
-    /// How far a long file came.
-    pub fn checkpoint(&self, path: &[u8]) -> Option<Checkpoint> {
-        match self.record(&self.checkpoints, path)? {
-            Record::Checkpoint(_, checkpoint) => Some(checkpoint),
-            _ => None,
-        }
-    }
-
-    fn record(&self, places: &HashMap<u64, (u64, u32)>, path: &[u8]) -> Option<Record<'static>> {
+    /// A file that was finished.
+    pub fn find(&self, path: &[u8]) -> Option<FinishedFile> {
         let hex = hex(path);
-        let (at, length) = *places.get(&key(&hex))?;
-        let line = self.file.lock().unwrap_or_else(PoisonError::into_inner).read(at, length as usize).ok()?;
-        match serde_json::from_slice(&line).ok()? {
-            Record::File(path, node) if path == hex => Some(Record::File(path, node)),
-            Record::Checkpoint(path, point) if path == hex => Some(Record::Checkpoint(path, point)),
+        match self.record(*self.records.files.get(&key(&hex))?)? {
+            Record::File(of, node, token) if of == hex => {
+                let node = serde_json::from_str(&node).ok()?;
+                Some(FinishedFile { node, token: token.map(Cow::into_owned) })
+            }
             _ => None,
         }
+    }
+
+    /// The chunks that a long file came to while its token was this one, without a gap from the start.
+    pub fn checkpoint(&self, path: &[u8], token: &str) -> Vec<(BlobId, u64)> {
+        let hex = hex(path);
+        let mut chunks = Vec::new();
+        for place in self.records.checkpoints.get(&key(&hex)).into_iter().flatten() {
+            match self.record(*place) {
+                Some(Record::Checkpoint(of, piece))
+                    if of == hex && piece.token == token && piece.before == chunks.len() =>
+                {
+                    chunks.extend_from_slice(&piece.chunks);
+                }
+                _ => break,
+            }
+        }
+        chunks
+    }
+
+    fn record(&self, (at, length): Place) -> Option<Record<'static>> {
+        let line = self.file.lock().unwrap_or_else(PoisonError::into_inner).read(at, length as usize).ok()?;
+        serde_json::from_slice(&line).ok()
     }
 }
 
-type Places = HashMap<u64, (u64, u32)>;
+/// Offset and length of a line.
+type Place = (u64, u32);
 
-/// `None` if it is not a journal of this repository.
-fn read(text: &[u8], repository: RepositoryId) -> Option<(Places, Places, Vec<PackId>)> {
-    let (mut files, mut checkpoints, mut packs) = (Places::new(), Places::new(), Vec::new());
-    let mut at = 0;
-    let mut is_ours = false;
-    for line in text.split_inclusive(|&byte| byte == b'\n') {
-        let place = (at, line.len() as u32);
-        at += line.len() as u64;
+/// Where the records of a journal lie, by a hash of their path.
+#[derive(Default)]
+struct Records {
+    is_ours: bool,
+    files: HashMap<u64, Place>,
+    checkpoints: HashMap<u64, Vec<Place>>,
+    packs: Vec<PackId>,
+}
+
+impl Records {
+    fn take(&mut self, place: Place, line: &[u8], repository: RepositoryId) {
         match serde_json::from_slice(line) {
-            Ok(Record::Repository(id)) => is_ours = id == repository,
-            Ok(Record::Pack(id)) => packs.push(id),
-            Ok(Record::File(path, _)) => drop(files.insert(key(&path), place)),
-            Ok(Record::Checkpoint(path, _)) => drop(checkpoints.insert(key(&path), place)),
+            Ok(Record::Repository(id)) => self.is_ours = id == repository,
+            Ok(Record::Pack(id)) => self.packs.push(id),
+            Ok(Record::File(path, ..)) => drop(self.files.insert(key(&path), place)),
+            Ok(Record::Checkpoint(path, piece)) => {
+                let places = self.checkpoints.entry(key(&path)).or_default();
+                if piece.before == 0 {
+                    places.clear();
+                }
+                places.push(place);
+            }
             Err(_) => {}
         }
     }
-    is_ours.then_some((files, checkpoints, packs))
 }
 
 fn key(path: &str) -> u64 {

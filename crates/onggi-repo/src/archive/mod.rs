@@ -27,8 +27,7 @@ mod window;
 pub use chunk::{ZERO_ID, ZERO_LENGTH};
 pub use commit::{Committed, Finished, SnapshotDraft};
 pub use content::{ContentWriter, Cutting, PendingContent, StoredContent};
-pub use journal::Checkpoint;
-pub use parent::{ParentNode, is_unchanged};
+pub use parent::{Origin, ParentNode, is_unchanged};
 pub use stats::ArchiveStats;
 pub(crate) use upload::NewPack;
 pub use window::{READ_AHEAD, WINDOW_LENGTH, WINDOW_MAX, Window};
@@ -139,11 +138,13 @@ impl Archive {
         node.chunks().iter().all(|id| self.shared.index.live(BlobKind::Data, id).is_some())
     }
 
-    /// How far an interrupted run came with a long file, if the source's token is still the same and the chunks are there.
-    pub fn resume(&self, path: &[u8], token: &str) -> Option<Checkpoint> {
-        let checkpoint = self.parents.checkpoint(path)?;
-        let is_stored = |(id, _): &(BlobId, u64)| self.shared.index.live(BlobKind::Data, id).is_some();
-        (checkpoint.token == token && checkpoint.chunks.iter().all(is_stored)).then_some(checkpoint)
+    /// How far an interrupted run came with a long file, if the source's token is still the same: chunks from its start,
+    /// as far as all of them are stored.
+    pub fn resume(&self, path: &[u8], token: &str) -> Vec<(BlobId, u64)> {
+        let mut chunks = self.parents.checkpoint(path, token);
+        let is_lost = |(id, _): &(BlobId, u64)| self.shared.index.live(BlobKind::Data, id).is_none();
+        chunks.truncate(chunks.iter().position(is_lost).unwrap_or(chunks.len()));
+        chunks
     }
 
     /// Starts the content of a file. `length`: what it is expected to have, if known. Waits while too many long contents
@@ -193,9 +194,6 @@ impl Archive {
         self.shared.builder().put(path, &node)?;
         add(&self.shared.counters.files_unmodified, 1);
         add(&self.shared.counters.bytes_processed, node.size);
-        if let Some(journal) = &self.shared.journal {
-            journal.file(path, &directory::render(&node));
-        }
         Ok(true)
     }
 
@@ -223,10 +221,12 @@ impl Archive {
         Ok(())
     }
 
-    /// Notes in the journal how far a long file came, so that an interrupted run can go on there.
-    pub fn checkpoint(&self, path: &[u8], checkpoint: Checkpoint) {
+    /// Notes in the journal how far a long content came, so that an interrupted run can go on there. `token` says that
+    /// the source's content is still the same.
+    pub fn checkpoint(&self, path: &[u8], token: &str, content: &mut ContentWriter) {
         if let Some(journal) = &self.shared.journal {
-            journal.checkpoint(path, checkpoint);
+            let (before, chunks) = content.take_chunks();
+            journal.checkpoint(path, token, before, &chunks);
         }
     }
 
@@ -329,14 +329,15 @@ fn named(mut node: Node, path: &[u8]) -> Result<Node> {
 }
 
 /// A file's content is whole: renders the file, and seals its directory if that was the last one.
-fn resolve(shared: &Arc<Shared>, path: &[u8], content: StoredContent) {
+fn resolve(shared: &Arc<Shared>, path: &[u8], mut content: StoredContent) {
     add(&shared.counters.bytes_processed, content.length);
+    let token = content.token.take();
     let resolved = shared.builder().resolve(path, content);
     match resolved {
         Err(error) => shared.fail(error),
         Ok((json, complete)) => {
             if let Some(journal) = &shared.journal {
-                journal.file(path, &json);
+                journal.file(path, &json, token.as_deref());
             }
             if let Some(complete) = complete {
                 builder::seal(shared, complete);

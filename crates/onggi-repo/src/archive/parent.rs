@@ -3,7 +3,7 @@
 
 use super::{
     builder::split,
-    journal::{Checkpoint, Earlier},
+    journal::{Earlier, FinishedFile},
 };
 use crate::{
     Repository,
@@ -27,7 +27,26 @@ pub struct ParentNode(Found);
 #[derive(Debug, Clone)]
 enum Found {
     InTree(Arc<Tree>, usize),
-    Own(Arc<Node>),
+    InJournal(Arc<FinishedFile>),
+}
+
+/// Where a parent's node comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin<'a> {
+    /// A snapshot.
+    Snapshot,
+    /// An interrupted run, with the source's token for the content, if it had one.
+    Interrupted(Option<&'a str>),
+}
+
+impl ParentNode {
+    /// Where it comes from.
+    pub fn origin(&self) -> Origin<'_> {
+        match &self.0 {
+            Found::InTree(..) => Origin::Snapshot,
+            Found::InJournal(file) => Origin::Interrupted(file.token.as_deref()),
+        }
+    }
 }
 
 impl Deref for ParentNode {
@@ -36,7 +55,7 @@ impl Deref for ParentNode {
     fn deref(&self) -> &Node {
         match &self.0 {
             Found::InTree(tree, index) => &tree.nodes()[*index],
-            Found::Own(node) => node,
+            Found::InJournal(file) => &file.node,
         }
     }
 }
@@ -80,8 +99,8 @@ impl Parents {
 
     /// The node at a path.
     pub async fn find(&self, path: &[u8]) -> Option<ParentNode> {
-        if let Some(node) = self.earlier.as_ref().and_then(|earlier| earlier.find(path)) {
-            return Some(ParentNode(Found::Own(Arc::new(node))));
+        if let Some(file) = self.earlier.as_ref().and_then(|earlier| earlier.find(path)) {
+            return Some(ParentNode(Found::InJournal(Arc::new(file))));
         }
         let (directory, name) = split(path).ok()?;
         for root in 0..self.roots.len() {
@@ -94,9 +113,9 @@ impl Parents {
         None
     }
 
-    /// How far an interrupted run came with a long file.
-    pub fn checkpoint(&self, path: &[u8]) -> Option<Checkpoint> {
-        self.earlier.as_ref().and_then(|earlier| earlier.checkpoint(path))
+    /// The chunks that an interrupted run came to in a long file.
+    pub fn checkpoint(&self, path: &[u8], token: &str) -> Vec<(BlobId, u64)> {
+        self.earlier.as_ref().map(|earlier| earlier.checkpoint(path, token)).unwrap_or_default()
     }
 
     /// The tree of a directory in one parent.
