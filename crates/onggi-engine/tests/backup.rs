@@ -247,7 +247,8 @@ async fn a_freeze_that_fails_half_way_thaws_all_that_may_be_frozen() {
     let report = bed.one(&bench.cx, &source, &source.unit()).await;
     stored(&report);
     let calls = system.faults().calls();
-    let first = ["web lock a", "web lock b", "web unlock b", "web unlock b", "web unlock a", "web remove", "web lock a"];
+    let first =
+        ["web lock a", "web lock b", "web unlock b", "web unlock b", "web unlock a", "web remove", "web lock a"];
     assert_eq!(calls[..7], first, "the next window follows");
     assert!(system.locks().is_empty());
 }
