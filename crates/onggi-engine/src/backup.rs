@@ -10,6 +10,7 @@ mod error;
 mod items;
 mod manifest;
 mod monitor;
+mod proof;
 mod rate;
 mod tags;
 mod trail;
@@ -51,6 +52,9 @@ use std::{
 /// How often a group is captured anew, each time in a new window, where nobody waits for the answer.
 pub const ATTEMPTS_DEFAULT: u32 = 3;
 
+/// In so many runs once, nothing is believed to be unchanged.
+pub const FULL_READ_EVERY_DEFAULT: u32 = 30;
+
 /// One member of a run: a unit of a configured source.
 #[derive(Clone, Copy)]
 pub struct Member<'a> {
@@ -83,6 +87,8 @@ pub struct UnitPlan {
     pub chunker: Option<crate::config::Chunker>,
     /// How hard to compress.
     pub compression: Compression,
+    /// In so many runs once, all is read that the source says is unchanged; 0 never.
+    pub full_read_every: u32,
     /// The most that is read, in bytes per second.
     pub rate: Option<u64>,
     /// The longest that the unit may take.

@@ -1,7 +1,7 @@
 //! Configured sources, ready for a run: the adapter, and what the engine must know of each unit.
 
 use crate::{
-    backup::{Parents, UnitPlan},
+    backup::{FULL_READ_EVERY_DEFAULT, Parents, UnitPlan},
     config::{Config, SourceConfig},
 };
 use onggi_repo::format::Compression;
@@ -69,6 +69,7 @@ impl Configured<'_> {
                 Some(0) => Compression::Off,
                 Some(level) => Compression::Level(level.into()),
             },
+            full_read_every: self.config.full_read_every.unwrap_or(FULL_READ_EVERY_DEFAULT),
             rate: self.config.rate,
             time_limit: self.config.time_limit,
             parents: Parents::Newest,

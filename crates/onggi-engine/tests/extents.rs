@@ -8,10 +8,13 @@ mod bed;
 
 use async_trait::async_trait;
 use bed::{Bed, Wish, bench};
-use onggi_engine::backup::Parents;
+use onggi_engine::{
+    backup::Parents,
+    report::{UnitOutcome, UnitReport},
+};
 use onggi_source::{
     Base, Capabilities, Capture, Chunking, Content, Context, Facts, Image, Item, Items, Known, Layout, ReadAt,
-    ReadError, Result, Source, TreePath, Unit, UnitId,
+    ReadError, Result, Source, TreePath, Unit, UnitId, Version,
 };
 use onggi_storage::clock::{Clock, TestClock, random_below};
 use std::{
@@ -26,6 +29,7 @@ struct Disk {
     /// Sorted.
     unchanged: Vec<Range<u64>>,
     chunking: Chunking,
+    version: Version,
 }
 
 struct DiskSource {
@@ -55,6 +59,7 @@ impl Source for DiskSource {
 impl Capture for Reading<'_> {
     async fn items(&mut self, cx: &Context, out: &dyn Items) -> Result<Facts> {
         let item = Item::file(TreePath::new("disk.raw").unwrap()).with_chunking(self.0.disk.chunking);
+        let item = item.with_version(self.0.disk.version.clone());
         out.push(item, Content::At(self)).await?;
         Ok(Facts::new(cx.world.now()))
     }
@@ -75,14 +80,20 @@ impl ReadAt for Reading<'_> {
     }
 }
 
-async fn store(bed: &Bed, disk: &Disk, parents: Parents) -> (Vec<String>, u64) {
+/// One run; gives the report and the bytes read.
+async fn run(bed: &Bed, disk: &Disk, wish: &Wish) -> (UnitReport, u64) {
     let source = DiskSource { disk: disk.clone(), read: AtomicU64::new(0) };
     let unit = Unit { id: UnitId::from("disk"), name: "disk".into() };
-    let report = bed.one_with(&bench("r").cx, &source, &unit, &Wish { parents, ..Wish::default() }).await;
+    let report = bed.one_with(&bench("r").cx, &source, &unit, wish).await;
+    assert!(bed.content("disk.raw").await == disk.content, "the content is that of the disk");
+    (report, source.read.load(Relaxed))
+}
+
+async fn store(bed: &Bed, disk: &Disk, parents: Parents) -> (Vec<String>, u64) {
+    let (report, read) = run(bed, disk, &Wish { parents, ..Wish::default() }).await;
     assert!(report.snapshot.is_some() && report.problems.is_empty(), "{report:#?}");
     let node = bed.node("disk.raw").await.unwrap();
-    assert!(bed.content("disk.raw").await == disk.content, "the content is that of the disk");
-    (node.chunks().iter().map(ToString::to_string).collect(), source.read.load(Relaxed))
+    (node.chunks().iter().map(ToString::to_string).collect(), read)
 }
 
 fn noise(clock: &TestClock, length: usize) -> Vec<u8> {
@@ -128,7 +139,7 @@ async fn changed_extents_give_the_chunks_of_a_full_read() {
         let (clock, bed) = (TestClock::new(11), Bed::new().await);
         let mut content = noise(&clock, 24 << 20);
         content[5 << 20..9 << 20].fill(0);
-        let mut disk = Disk { content, unchanged: Vec::new(), chunking };
+        let mut disk = Disk { content, unchanged: Vec::new(), chunking, version: Version::Unknown };
         let length = disk.content.len() as u64;
         assert_eq!(store(&bed, &disk, Parents::Nothing).await.1, length);
         for _ in 0..3 {
@@ -140,6 +151,69 @@ async fn changed_extents_give_the_chunks_of_a_full_read() {
             assert!(read <= all, "{read} of {all}");
         }
         disk.unchanged = std::iter::once(0..disk.content.len() as u64).collect();
-        assert_eq!(store(&bed, &disk, Parents::Newest).await.1, 0, "nothing changed, nothing is read");
+        let (_, read) = store(&bed, &disk, Parents::Newest).await;
+        assert!(read < length / 20, "nothing changed, a sample is read: {read}");
     }
+}
+
+/// A disk that says that all of it is unchanged.
+async fn unchanged(bed: &Bed, chunking: Chunking) -> Disk {
+    let content = noise(&TestClock::new(12), 24 << 20);
+    let version = Version::Token(b"generation 1".to_vec());
+    let mut disk = Disk { content, unchanged: Vec::new(), chunking, version };
+    bed::stored(&run(bed, &disk, &Wish::default()).await.0);
+    disk.unchanged = std::iter::once(0..disk.content.len() as u64).collect();
+    disk
+}
+
+#[track_caller]
+fn is_exposed(report: &UnitReport) {
+    bed::check(report, UnitOutcome::StoredWithProblems, 3);
+    let classes: Vec<_> = report.problems.first.iter().map(|problem| problem.class.as_str()).collect();
+    assert_eq!(classes, ["untrue"], "{report:#?}");
+}
+
+#[tokio::test]
+async fn a_block_map_that_lies_is_found_by_a_sample_and_all_is_read() {
+    let bed = Bed::new().await;
+    let mut disk = unchanged(&bed, Chunking::Fixed(64 << 10)).await;
+    disk.version = Version::Unknown;
+    disk.content = noise(&TestClock::new(13), disk.content.len());
+    let (report, read) = run(&bed, &disk, &Wish::default()).await;
+    is_exposed(&report);
+    assert!(read >= disk.content.len() as u64);
+}
+
+#[tokio::test]
+async fn every_nth_run_reads_what_is_said_to_be_unchanged() {
+    let bed = Bed::new().await;
+    let wish = Wish { full_read_every: 2, ..Wish::default() };
+    let mut disk = unchanged(&bed, Chunking::Default).await;
+    let all = disk.content.len() as u64;
+    for expected in [0, all, 0, all] {
+        let (report, read) = run(&bed, &disk, &wish).await;
+        bed::stored(&report);
+        assert_eq!((read, report.figures.files_unmodified), (expected, 1), "{report:#?}");
+    }
+    disk.version = Version::Unknown;
+    for expected in [0, all] {
+        let (report, read) = run(&bed, &disk, &wish).await;
+        bed::stored(&report);
+        assert!(read < all / 20 || read == expected, "of a block map the same holds: {read}");
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_is_given_twice_is_found_by_the_nth_run() {
+    let bed = Bed::new().await;
+    let wish = Wish { full_read_every: 2, ..Wish::default() };
+    let mut disk = unchanged(&bed, Chunking::Default).await;
+    let before = disk.content.clone();
+    bed::stored(&run(&bed, &disk, &wish).await.0);
+    disk.content[20 << 20] ^= 1;
+    let (report, read) = run(&bed, &disk, &wish).await;
+    is_exposed(&report);
+    assert!(before != disk.content && read > disk.content.len() as u64);
+    disk.unchanged.clear();
+    bed::stored(&run(&bed, &disk, &wish).await.0);
 }

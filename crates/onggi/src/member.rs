@@ -249,6 +249,7 @@ impl Builder<'_> {
             manifest: None,
             chunker: None,
             compression: Compression::DEFAULT,
+            full_read_every: 0,
             rate: None,
             time_limit: None,
             parents: Parents::Newest,

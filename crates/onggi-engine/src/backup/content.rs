@@ -1,7 +1,7 @@
 //! Brings the content of one item into the archive: inline, as a stream, or at offsets in parallel, without holes and
 //! without what is known to be unchanged.
 
-use super::{rate::Rate, trail::Trail};
+use super::{proof::Trust, rate::Rate, trail::Trail};
 use futures::{StreamExt, stream::FuturesOrdered};
 use onggi_repo::{
     RepoError, Repository,
@@ -13,6 +13,7 @@ use onggi_repo::{
 };
 use onggi_source::{
     ByteStream, Chunking, Content, Context, Known, KnownRange, Layout, Problem, ReadAt, ReadError, SourceError, Stop,
+    TreePath,
 };
 use std::ops::Range;
 
@@ -64,11 +65,13 @@ pub(super) struct Reader<'a> {
     pub cx: &'a Context,
     pub repo: &'a Repository,
     pub archive: &'a Archive,
+    pub trust: Trust,
     pub rate: Option<Rate>,
 }
 
 /// What is known of a content before it is read.
 pub(super) struct Expected<'a> {
+    pub path: &'a TreePath,
     pub chunking: Chunking,
     /// Its length as far as it is known.
     pub length: u64,
@@ -91,6 +94,11 @@ impl Before {
         let node = node.filter(|node| reader.archive.can_keep(node));
         let chunks = node.and_then(|node| node.chunks().iter().map(length).collect::<Option<Vec<_>>>());
         Self { chunks: chunks.unwrap_or_default(), token }
+    }
+
+    /// Bytes of the chunks.
+    pub fn length(&self) -> u64 {
+        self.chunks.iter().map(|(_, length)| length).sum()
     }
 }
 
@@ -117,15 +125,21 @@ impl Reader<'_> {
         }
     }
 
-    /// Once more from the start if it changed meanwhile, then as it is.
+    /// Once more from the start if it changed meanwhile, then as it is; and once more if the source's word was untrue.
     async fn read_at(&self, content: &dyn ReadAt, expected: Expected<'_>) -> Result<Read, Failure> {
-        let Expected { chunking, length, before, mut trail } = expected;
+        let Expected { path, chunking, length, mut before, mut trail } = expected;
         let mut is_repeated = false;
         loop {
             let mut writer = self.archive.content(cutting(chunking), Some(length)).await?;
             let mut changed = None;
-            let copied = match self.copy_at(&mut writer, content, &before, trail.as_mut()).await {
-                Ok(()) => match content.confirm(self.cx).await {
+            let copied = match self.copy_at(&mut writer, (path, content), &before, trail.as_mut()).await {
+                Ok(false) => {
+                    writer.abandon();
+                    self.lied(path);
+                    (before, trail) = (Before::default(), None);
+                    continue;
+                }
+                Ok(true) => match content.confirm(self.cx).await {
                     Err(ReadError::Item(problem)) if problem.class == "changed" => {
                         changed = Some(problem);
                         Ok(())
@@ -136,7 +150,7 @@ impl Reader<'_> {
                     changed = Some(problem);
                     Ok(())
                 }
-                other => other,
+                Err(failure) => Err(failure),
             };
             if changed.is_some() && !is_repeated {
                 writer.abandon();
@@ -151,13 +165,14 @@ impl Reader<'_> {
         }
     }
 
+    /// `false`: what the source says of unchanged ranges is untrue.
     async fn copy_at(
         &self,
         writer: &mut ContentWriter,
-        content: &dyn ReadAt,
+        (path, content): (&TreePath, &dyn ReadAt),
         before: &Before,
         mut trail: Option<&mut Trail<'_>>,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let ranges: Vec<KnownRange> =
             before.chunks.iter().map(|(id, length)| KnownRange { length: *length, sha256: id.0 }).collect();
         let known = Known { version: before.token.as_deref(), ranges: &ranges };
@@ -165,23 +180,23 @@ impl Reader<'_> {
         if !layout.same.is_empty()
             && let Some(mut planner) = planner(&layout, before)
         {
-            return self.copy_changes(writer, content, &layout, before, &mut planner).await;
+            return self.copy_changes(writer, (path, content), &layout, before, &mut planner).await;
         }
         let start = match &mut trail {
             Some(trail) => trail.resume(self.archive, writer, layout.length).await?,
             None => 0,
         };
-        self.copy_range(writer, content, &layout, start..layout.length, trail).await
+        self.copy_range(writer, content, &layout, start..layout.length, trail).await.map(|()| true)
     }
 
     async fn copy_changes(
         &self,
         writer: &mut ContentWriter,
-        content: &dyn ReadAt,
+        (path, content): (&TreePath, &dyn ReadAt),
         layout: &Layout,
         before: &Before,
         planner: &mut Planner,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let mut ends: Vec<u64> = Vec::with_capacity(before.chunks.len());
         for (_, length) in &before.chunks {
             ends.push(ends.last().copied().unwrap_or(0) + length);
@@ -189,8 +204,13 @@ impl Reader<'_> {
         loop {
             self.cx.check()?;
             match planner.step() {
-                Step::Done => return Ok(()),
-                Step::Keep(chunks) => writer.keep(&before.chunks[chunks]).await?,
+                Step::Done => return Ok(true),
+                Step::Keep(chunks) => {
+                    if !self.keeps(writer, (path, content), layout, before, chunks.clone()).await? {
+                        return Ok(false);
+                    }
+                    writer.keep(&before.chunks[chunks]).await?;
+                }
                 Step::Chunk(from) => {
                     let mut position = from;
                     loop {
@@ -278,7 +298,7 @@ impl Reader<'_> {
         Ok(writer.write_bytes(bytes).await?)
     }
 
-    async fn wait(&self, length: usize) -> Result<(), Stop> {
+    pub(super) async fn wait(&self, length: usize) -> Result<(), Stop> {
         match &self.rate {
             Some(rate) => rate.take(self.cx, length as u64).await,
             None => Ok(()),

@@ -6,6 +6,7 @@ use super::{
     items::Sink,
     manifest::{ERRORS_FILE, FILE, FOLDER, ItemToken, Manifest, hex},
     monitor::UnitMonitor,
+    proof::Trust,
     tags,
 };
 use crate::{
@@ -19,7 +20,7 @@ use onggi_repo::{
     format::{Snapshot, SnapshotId},
 };
 use onggi_source::{Capture, Chunking, Content, Context, Facts, Item, Items, Metadata, SourceError, TreePath};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 /// How often the items of one capture are asked for again after a transient error.
 const RETRIES_MAX: u32 = 5;
@@ -76,14 +77,17 @@ pub(super) async fn fill(
 ) -> Result<Filled, UnitError> {
     let name = &unit.member.unit.name;
     let parents = job.history.parents(&unit.member);
-    let versions = versions(job, &unit.member, parents.first()).await;
+    let before = manifest(job, &unit.member, parents.first()).await;
+    let versions = before.as_ref().map(Manifest::versions).unwrap_or_default();
     let mut retries = 0;
     loop {
         let archive = Archive::begin(job.repo, job.lock, options(job, &unit.member, parents.clone())).await;
         let archive = archive.map_err(|error| UnitError::Store(name.clone(), error))?;
         let monitor = Arc::new(unit.monitor.fresh());
         let cx = cx.with_monitor(monitor.clone());
-        let sink = Sink::new(&cx, &archive, job.repo, unit, &versions);
+        let runs = before.as_ref().map(|manifest| manifest.runs_since_full_read);
+        let trust = Trust::new(cx.run.clone(), unit.member.plan.full_read_every, runs);
+        let sink = Sink::new(&cx, &archive, job.repo, unit, (trust, &versions));
         let mut pushed = capture.items(&cx, &sink).await;
         if let Ok(facts) = &pushed
             && let Err(error) = sink.check()
@@ -145,18 +149,18 @@ fn options(job: &Job<'_>, member: &Member<'_>, parents: Vec<SnapshotId>) -> Arch
     }
 }
 
-/// The tokens of the parent's items; only a parent of the same source and unit has comparable ones.
-async fn versions(job: &Job<'_>, member: &Member<'_>, parent: Option<&SnapshotId>) -> HashMap<TreePath, Vec<u8>> {
-    let (Some(root), Some(parent)) = (&member.plan.manifest, parent) else { return HashMap::new() };
-    let Some((_, snapshot)) = job.history.snapshots.iter().find(|(id, _)| id == parent) else { return HashMap::new() };
+/// The parent's manifest, for the tokens of its items; only a parent of the same source and unit has comparable ones.
+async fn manifest(job: &Job<'_>, member: &Member<'_>, parent: Option<&SnapshotId>) -> Option<Manifest> {
+    let (root, parent) = (member.plan.manifest.as_ref()?, parent?);
+    let (_, snapshot) = job.history.snapshots.iter().find(|(id, _)| id == parent)?;
     if !tags::is_of(snapshot, &member.plan.source, &member.unit.id) {
-        return HashMap::new();
+        return None;
     }
     match Manifest::load(job.repo, snapshot.tree, root).await {
-        Ok(manifest) => manifest.map(|manifest| manifest.versions()).unwrap_or_default(),
+        Ok(manifest) => manifest,
         Err(error) => {
             tracing::warn!(error = crate::chain(&error), "parent's manifest is not readable, all items are read");
-            HashMap::new()
+            None
         }
     }
 }
@@ -184,6 +188,7 @@ async fn write_manifest(
             .map(|one| MemberName { source: one.plan.source.clone(), unit: one.unit.clone() })
             .collect(),
         tokens: noted.tokens.into_iter().map(|(path, token)| ItemToken { path, token: hex(&token) }).collect(),
+        runs_since_full_read: sink.runs_since_full(),
         secrets: noted.secrets.into_iter().collect(),
     };
     let taken_at = plan.time.unwrap_or(facts.taken_at);

@@ -8,6 +8,7 @@ use super::{
     content::{Before, Expected, Failure, Read, Reader},
     manifest::FOLDER,
     monitor::UnitMonitor,
+    proof::{Proof, Trust},
     rate::Rate,
     trail::{self, Trail},
 };
@@ -72,11 +73,11 @@ impl<'a> Sink<'a> {
         archive: &'a Archive,
         repo: &'a onggi_repo::Repository,
         unit: &'a UnitRun<'a>,
-        versions: &'a HashMap<TreePath, Vec<u8>>,
+        (trust, versions): (Trust, &'a HashMap<TreePath, Vec<u8>>),
     ) -> Self {
         let rate = unit.member.plan.rate.map(Rate::new);
         Self {
-            reader: Reader { cx, repo, archive, rate },
+            reader: Reader { cx, repo, archive, trust, rate },
             unit,
             versions,
             torn: AtomicBool::new(false),
@@ -101,6 +102,11 @@ impl<'a> Sink<'a> {
     /// What the manifest must say of the items so far.
     pub fn take_noted(&self) -> Noted {
         std::mem::take(&mut *self.noted())
+    }
+
+    /// What the manifest must say of what was believed.
+    pub fn runs_since_full(&self) -> u32 {
+        self.reader.trust.runs_since_full()
     }
 
     pub fn run(&self) -> &RunId {
@@ -138,9 +144,15 @@ impl<'a> Sink<'a> {
         }
     }
 
-    /// Takes a file over from the parent, if that has it in the same version. Gives the node back if not.
-    async fn keep(&self, item: &Item, new: Node, parent: Option<&ParentNode>) -> Result<Option<Node>> {
-        let Some(parent) = parent.filter(|parent| self.is_same(item, &new, parent)) else { return Ok(Some(new)) };
+    /// Whether an item's source must show that it is what the parent has. What an interrupted run left was read just now,
+    /// and trees that equal restic's have no place to count runs in.
+    fn is_proved(&self, item: &Item, parent: &ParentNode) -> bool {
+        let counts_runs = self.unit.member.plan.manifest.is_some();
+        counts_runs && parent.origin() == Origin::Snapshot && self.reader.trust.proves(&item.path)
+    }
+
+    /// Takes a file over from the parent, which has it in the same version. Gives the node back if the content is lost.
+    async fn keep(&self, item: &Item, new: Node, parent: &ParentNode) -> Result<Option<Node>> {
         let kept = self.reader.archive.keep_file(item.path.as_bytes(), new, parent).await;
         if !kept.map_err(|error| self.fail(error))? {
             return Ok(Some(file_node(item)));
@@ -161,19 +173,51 @@ impl<'a> Sink<'a> {
             counter.add(1);
             return Ok(pushed);
         }
-        let Some(new) = self.keep(&item, new, parent.as_ref()).await? else { return Ok(Pushed::Unmodified) };
+        self.take_file(item, content, new, parent).await
+    }
+
+    async fn take_file(
+        &self,
+        item: Item,
+        mut content: Content<'_>,
+        mut new: Node,
+        parent: Option<ParentNode>,
+    ) -> Result<Pushed> {
+        let same = parent.as_ref().filter(|parent| self.is_same(&item, &new, parent));
+        let proved = same.filter(|parent| self.is_proved(&item, parent));
+        if let (Some(same), None) = (same, proved) {
+            match self.keep(&item, new, same).await? {
+                None => return Ok(Pushed::Unmodified),
+                Some(node) => new = node,
+            }
+        }
         let token = parent.as_ref().and_then(|parent| self.token(&item, parent));
-        let expected = Expected {
-            chunking: self.chunking(&item),
-            length: item.metadata.size,
-            before: Before::new(&self.reader, parent.as_deref(), token),
-            trail: Trail::new(&item),
-        };
+        let (mut before, mut trail) = (Before::new(&self.reader, parent.as_deref(), token), Trail::new(&item));
+        // A parent that has lost a part proves nothing.
+        if let Some(proved) = proved.filter(|parent| before.length() == parent.size) {
+            match self.reader.proves(&item.path, &mut content, &before).await {
+                Ok(Proof::Holds) => match self.keep(&item, new, proved).await? {
+                    None => return Ok(Pushed::Unmodified),
+                    Some(node) => new = node,
+                },
+                Ok(Proof::Open) => {}
+                Ok(Proof::Untrue) => (before, trail) = (Before::default(), None),
+                Err(failure) => return self.failed(item, failure),
+            }
+        }
+        let chunking = self.chunking(&item);
+        let expected = Expected { path: &item.path, chunking, length: item.metadata.size, before, trail };
         match self.reader.read(content, expected).await {
             Ok(read) => self.put_file(item, new, read, parent.is_some()).await,
-            Err(Failure::Unit(error)) => Err(error),
-            Err(Failure::Repo(error)) => Err(self.fail(error)),
-            Err(Failure::Item(problem)) => {
+            Err(failure) => self.failed(item, failure),
+        }
+    }
+
+    fn failed(&self, item: Item, failure: Failure) -> Result<Pushed> {
+        match failure {
+            Failure::Unit(error) => Err(error),
+            Failure::Repo(error) => Err(self.fail(error)),
+            Failure::Item(problem) => {
                 self.lost(item, problem);
                 Ok(Pushed::Lost)
             }
@@ -264,8 +308,10 @@ impl Items for Sink<'_> {
     async fn reuse(&self, item: &Item) -> Result<bool> {
         let mut flight = InFlight { torn: &self.torn, is_done: false };
         self.reader.cx.check()?;
-        let kept = match self.parent(item).await? {
-            Some(parent) if item.kind.is_file() => self.keep(item, file_node(item), Some(&parent)).await?.is_none(),
+        let new = file_node(item);
+        let parent = self.parent(item).await?.filter(|parent| item.kind.is_file() && self.is_same(item, &new, parent));
+        let kept = match parent {
+            Some(parent) if !self.is_proved(item, &parent) => self.keep(item, new, &parent).await?.is_none(),
             _ => false,
         };
         flight.is_done = true;

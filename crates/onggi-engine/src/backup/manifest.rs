@@ -39,6 +39,9 @@ pub struct Manifest {
     /// Items whose source has a version for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<ItemToken>,
+    /// Runs since everything was read that the source said is unchanged; 0: this one did.
+    #[serde(default)]
+    pub runs_since_full_read: u32,
     /// Items that are keys or passwords: refused by an unencrypted export, never previewed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<TreePath>,

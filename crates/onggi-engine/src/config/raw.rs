@@ -258,6 +258,9 @@ pub(super) struct RawRun {
     /// zstd level, 0 (off) to 22.
     #[serde(default)]
     pub compression: Option<u8>,
+    /// In so many runs once, all is read that the source says is unchanged; default 30, 0 never.
+    #[serde(default)]
+    pub full_read_every: Option<u32>,
     /// Further tags of the snapshots.
     #[serde(default)]
     pub tags: Vec<String>,

@@ -223,6 +223,7 @@ impl Resolver<'_> {
             time_limit: self.read(&sub("time-limit"), run.time_limit, value::duration, DURATION_FORM),
             chunker: self.read(&sub("chunker"), run.chunker, chunker, CHUNKER_FORM),
             compression: run.compression,
+            full_read_every: run.full_read_every,
             tags: run.tags,
         }
     }

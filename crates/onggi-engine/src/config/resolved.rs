@@ -130,6 +130,8 @@ pub struct SourceConfig {
     pub chunker: Option<Chunker>,
     /// zstd level, 0 is off; the repository's default if absent.
     pub compression: Option<u8>,
+    /// In so many runs once, all is read that the source says is unchanged; 0 never.
+    pub full_read_every: Option<u32>,
     /// Further tags of the snapshots.
     pub tags: Vec<String>,
 }

@@ -38,6 +38,7 @@ pub struct Bed {
 #[derive(Clone)]
 pub struct Wish {
     pub hold: Duration,
+    pub full_read_every: u32,
     pub rate: Option<u64>,
     pub time_limit: Option<Duration>,
     pub parents: Parents,
@@ -49,6 +50,7 @@ impl Default for Wish {
     fn default() -> Self {
         Self {
             hold: HOLD_DEFAULT,
+            full_read_every: 0,
             rate: None,
             time_limit: None,
             parents: Parents::Newest,
@@ -158,6 +160,7 @@ fn plan(unit: &Unit, wish: &Wish) -> UnitPlan {
         manifest: Some(TreePath::root()),
         chunker: None,
         compression: Compression::DEFAULT,
+        full_read_every: wish.full_read_every,
         rate: wish.rate,
         time_limit: wish.time_limit,
         parents: wish.parents.clone(),
