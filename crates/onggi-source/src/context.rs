@@ -85,7 +85,11 @@ pub trait World: Send + Sync {
 /// A file on onggi's own disk.
 #[async_trait]
 pub trait Spool: ReadAt {
-    /// Writes at the end.
+    /// Asks for room for so many bytes before the first is written; `Full` if there is none.
+    async fn reserve(&mut self, _bytes: u64) -> Result<(), SourceError> {
+        Ok(())
+    }
+    /// Writes at the end; `Full` if there is no room any more.
     async fn append(&mut self, bytes: Bytes) -> Result<(), SourceError>;
     /// Bytes written so far.
     fn length(&self) -> u64;

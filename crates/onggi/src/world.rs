@@ -58,6 +58,12 @@ impl Machinery {
     }
 }
 
+fn unwritten(error: &std::io::Error) -> SourceError {
+    let text = format!("spool cannot be written: {error}");
+    let is_full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+    if is_full { SourceError::Full(text) } else { SourceError::Incomplete(text) }
+}
+
 struct SpoolFile {
     file: Arc<File>,
     length: u64,
@@ -65,11 +71,19 @@ struct SpoolFile {
 
 #[async_trait]
 impl Spool for SpoolFile {
+    async fn reserve(&mut self, bytes: u64) -> Result<(), SourceError> {
+        let found = rustix::fs::fstatvfs(&*self.file).map_err(|error| unwritten(&error.into()))?;
+        let free = found.f_bavail.saturating_mul(found.f_frsize);
+        if bytes <= free {
+            return Ok(());
+        }
+        Err(SourceError::Full(format!("the spool needs {bytes} bytes and its disk has {free}")))
+    }
+
     async fn append(&mut self, bytes: Bytes) -> Result<(), SourceError> {
         let (file, at, length) = (Arc::clone(&self.file), self.length, bytes.len() as u64);
         let written = tokio::task::spawn_blocking(move || file.write_all_at(&bytes, at)).await;
-        let full = |error: std::io::Error| SourceError::Incomplete(format!("spool cannot be written: {error}"));
-        written.map_err(|error| full(std::io::Error::other(error)))?.map_err(full)?;
+        written.map_err(std::io::Error::other).flatten().map_err(|error| unwritten(&error))?;
         self.length += length;
         Ok(())
     }

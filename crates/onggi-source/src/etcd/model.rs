@@ -69,14 +69,16 @@ pub struct Notes {
     pub page_size: u32,
     /// Pages that are free.
     pub free_pages: u64,
-    /// Keys that are there at the last revision.
-    pub live_keys: u64,
+    /// Keys that are there at the last revision; `None` if they are too many to be told apart.
+    pub live_keys: Option<u64>,
     /// Entries that say that a key was deleted.
     pub tombstones: u64,
     /// All entries of the bucket `key`.
     pub revisions: u64,
     /// Leases.
     pub leases: u64,
+    /// Records that name a lease which is not there.
+    pub lost_leases: u64,
     /// Alarms, as `NOSPACE 8e9e05c52164694d`.
     pub alarms: Vec<String>,
     /// Members, by id.
@@ -91,12 +93,13 @@ pub struct Notes {
     pub db_sha256: String,
     /// CRC-32C over all buckets, as etcdutl prints it.
     pub content_hash: u32,
-    /// What each member answered to HashKV at this revision, by member id.
+    /// What each member answered to HashKV at this revision, by its id.
     pub hash_kv: BTreeMap<String, HashKvNote>,
-    /// How far this snapshot was verified: `L2` or `L3`.
+    /// Endpoints that did not answer, and why.
+    pub missing: BTreeMap<String, String>,
+    /// How far this snapshot was verified: `L0` its bytes, `L1` the structure of its file, `L2` its content, `L3` the
+    /// hash that its member has.
     pub verified: String,
-    /// The program that took it.
-    pub onggi_version: String,
 }
 
 /// A comparison with what one member holds.
@@ -111,4 +114,21 @@ pub struct HashKvNote {
     pub compact_revision: i64,
     /// `equal`, `different`, or why nothing could be compared.
     pub verdict: String,
+}
+
+impl HashKvNote {
+    /// The verdict of equal hashes.
+    pub(super) const EQUAL: &str = "equal";
+    /// The verdict of hashes that differ.
+    pub(super) const DIFFERENT: &str = "different";
+
+    /// Whether both have the same hash.
+    pub fn is_equal(&self) -> bool {
+        self.verdict == Self::EQUAL
+    }
+
+    /// Whether they have not.
+    pub fn differs(&self) -> bool {
+        self.verdict == Self::DIFFERENT
+    }
 }
