@@ -211,6 +211,7 @@ impl<'a> UnitRun<'a> {
             problems: self.monitor.take_problems(),
             passed: self.monitor.passed(),
             figures: Figures::default(),
+            bytes_read: 0,
             frozen_seconds: window.frozen.map(seconds),
             seconds: seconds(took),
         };

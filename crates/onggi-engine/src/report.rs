@@ -2,6 +2,7 @@
 
 use crate::exit::Exit;
 use jiff::Timestamp;
+pub use onggi_repo::format::Figures;
 use onggi_source::Problem;
 use serde::Serialize;
 use std::{fmt, time::Duration};
@@ -67,41 +68,12 @@ pub struct UnitReport {
     pub passed: Vec<(String, u64)>,
     /// Figures.
     pub figures: Figures,
+    /// Bytes of content that were read.
+    pub bytes_read: u64,
     /// From the first freeze to the last thaw, in seconds, if it was frozen.
     pub frozen_seconds: Option<f64>,
     /// How long it took, in seconds.
     pub seconds: f64,
-}
-
-/// Figures of one unit, in restic's words.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Figures {
-    /// Files that the parent did not have.
-    pub files_new: u64,
-    /// Files with other content or metadata than in the parent.
-    pub files_changed: u64,
-    /// Files as in the parent.
-    pub files_unmodified: u64,
-    /// Directories that the parent did not have.
-    pub dirs_new: u64,
-    /// Directories other than in the parent.
-    pub dirs_changed: u64,
-    /// Directories as in the parent.
-    pub dirs_unmodified: u64,
-    /// Data blobs added.
-    pub data_blobs: u64,
-    /// Tree blobs added.
-    pub tree_blobs: u64,
-    /// Plaintext bytes added.
-    pub data_added: u64,
-    /// Bytes added in the storage.
-    pub data_added_packed: u64,
-    /// Files seen.
-    pub total_files_processed: u64,
-    /// Bytes of content seen.
-    pub total_bytes_processed: u64,
-    /// Bytes of content that were read.
-    pub bytes_read: u64,
 }
 
 /// One problem.

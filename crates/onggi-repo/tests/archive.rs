@@ -205,7 +205,7 @@ async fn a_tombstoned_pack_is_read_and_not_deduplicated_against() {
     assert!(!repo.has(BlobKind::Data, &content));
     repo.blob(BlobKind::Data, content).await.unwrap();
     let second = back_up(&repo, &files).await.unwrap();
-    assert_eq!(second.snapshot.summary.unwrap().data_blobs, 1);
+    assert_eq!(second.snapshot.summary.unwrap().figures.data_blobs, 1);
     assert_eq!(second.snapshot.tree, first.snapshot.tree);
 }
 
@@ -230,7 +230,10 @@ async fn an_unchanged_file_takes_the_content_over_and_nothing_else() {
     let done = archive.finish().await.unwrap().commit(draft()).await.unwrap();
     assert_eq!(done.snapshot.parent, Some(first.id));
     let summary = done.snapshot.summary.unwrap();
-    assert_eq!((summary.files_unmodified, summary.data_blobs, summary.total_bytes_processed), (1, 0, 2_000_000));
+    assert_eq!(
+        (summary.figures.files_unmodified, summary.figures.data_blobs, summary.figures.total_bytes_processed),
+        (1, 0, 2_000_000)
+    );
     let nodes = walk(&world.repo, done.snapshot.tree).await.unwrap();
     let node = &nodes[b"d/a".as_slice()];
     assert_eq!((node.mode, node.uid, node.size), (0o600, 5, 2_000_000));
@@ -323,7 +326,7 @@ async fn a_hole_costs_one_blob() {
     assert_eq!(chunks.len(), 2049);
     assert!(chunks[..2048].iter().all(|id| *id == ZERO_ID));
     assert_eq!(ZERO_ID, BlobId::of(&vec![0; 512 << 10]));
-    assert_eq!(done.snapshot.summary.unwrap().data_blobs, 2);
+    assert_eq!(done.snapshot.summary.unwrap().figures.data_blobs, 2);
 }
 
 #[tokio::test]
@@ -396,20 +399,20 @@ async fn an_interrupted_run_goes_on_where_it_was() {
     let options = || ArchiveOptions { journal: journal.clone(), ..ArchiveOptions::default() };
     let (archive, lock) = begin(&world.repo, options()).await;
     put_file(&archive, b"d/done\xff", &noise(1, 3_000_000)).await.unwrap();
-    while archive.stats().bytes_stored < 3_000_000 {
+    while archive.stats().data_added_packed < 3_000_000 {
         tokio::task::yield_now().await;
     }
     let mut content = archive.content(Cutting::Default, None).await.unwrap();
     let disk = noise(2, 9_000_000);
     content.write_bytes(&disk[..5_000_000]).await.unwrap();
     let cut = content.last_cut().await.unwrap();
-    while archive.stats().bytes_stored < 3_000_000 + cut {
+    while archive.stats().data_added_packed < 3_000_000 + cut {
         tokio::task::yield_now().await;
     }
     archive.checkpoint(b"disk", "generation 1", &mut content);
     content.write_bytes(&disk[5_000_000..]).await.unwrap();
     let later = content.last_cut().await.unwrap();
-    while archive.stats().bytes_stored < 3_000_000 + later {
+    while archive.stats().data_added_packed < 3_000_000 + later {
         tokio::task::yield_now().await;
     }
     archive.checkpoint(b"disk", "generation 1", &mut content);

@@ -155,43 +155,38 @@ async fn a_later_backup_survives_a_crash_anywhere() {
     sweep(Scenario { world, kept, made: Some(new()), act: act_backup }).await;
 }
 
-#[tokio::test]
-async fn a_prune_survives_a_crash_anywhere() {
-    fn act(repo: Repository) -> LocalBoxFuture<'static, Result<Option<SnapshotId>>> {
-        Box::pin(async move {
-            let lock = repo.lock(LockKind::Exclusive, Duration::ZERO).await?;
-            let options = PruneOptions { max_unused: MaxUnused::Bytes(0), ..PruneOptions::default() };
-            let plan = repo.plan_prune(&lock, &options).await?;
-            repo.prune(&lock, &plan).await?;
-            lock.release().await?;
-            Ok(None)
-        })
-    }
+fn act_prune(repo: Repository) -> LocalBoxFuture<'static, Result<Option<SnapshotId>>> {
+    Box::pin(async move {
+        let lock = repo.lock(LockKind::Exclusive, Duration::ZERO).await?;
+        let options = PruneOptions { max_unused: MaxUnused::Bytes(0), ..PruneOptions::default() };
+        let plan = repo.plan_prune(&lock, &options).await?;
+        repo.prune(&lock, &plan).await?;
+        lock.release().await?;
+        Ok(None)
+    })
+}
+
+/// Two snapshots of which the older one was forgotten.
+async fn forgotten() -> (World, Kept) {
     let (world, mut kept) = prepared(&[old, new]).await;
     let forgotten = *kept.iter().find(|(_, files)| **files == old()).unwrap().0;
     kept.remove(&forgotten);
     world.memory.remove(forgotten.handle()).await.unwrap();
-    sweep(Scenario { world, kept, made: None, act }).await;
+    (world, kept)
+}
+
+#[tokio::test]
+async fn a_prune_survives_a_crash_anywhere() {
+    let (world, kept) = forgotten().await;
+    sweep(Scenario { world, kept, made: None, act: act_prune }).await;
 }
 
 #[tokio::test]
 async fn the_second_step_of_a_prune_survives_a_crash_anywhere() {
-    fn act(repo: Repository) -> LocalBoxFuture<'static, Result<Option<SnapshotId>>> {
-        Box::pin(async move {
-            let lock = repo.lock(LockKind::Exclusive, Duration::ZERO).await?;
-            let plan = repo.plan_prune(&lock, &PruneOptions::default()).await?;
-            repo.prune(&lock, &plan).await?;
-            lock.release().await?;
-            Ok(None)
-        })
-    }
-    let (world, mut kept) = prepared(&[old, new]).await;
-    let forgotten = *kept.iter().find(|(_, files)| **files == old()).unwrap().0;
-    kept.remove(&forgotten);
-    world.memory.remove(forgotten.handle()).await.unwrap();
-    act(world.open().await).await.unwrap();
+    let (world, kept) = forgotten().await;
+    act_prune(world.open().await).await.unwrap();
     world.clock.advance(Duration::from_hours(24 * 30));
-    sweep(Scenario { world, kept, made: None, act }).await;
+    sweep(Scenario { world, kept, made: None, act: act_prune }).await;
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ async fn we_read_and_extend_what_restic_wrote() {
     let files = read_all(&repo, snapshots.found[0].1.tree).await.unwrap();
     assert!(files.values().flatten().any(|content| *content == bytes));
     let done = back_up(&repo, &Files::from([(b"file".to_vec(), Some(bytes))])).await.unwrap();
-    assert_eq!(done.snapshot.summary.unwrap().data_blobs, 0, "cut as restic cuts");
+    assert_eq!(done.snapshot.summary.unwrap().figures.data_blobs, 0, "cut as restic cuts");
     restic(&place, &["check", "--read-data"]);
     restic(&place, &["unlock"]);
 }

@@ -39,7 +39,7 @@ async fn a_second_run_adds_nothing() {
     let second = back_up(&world.repo, &sample()).await.unwrap();
     assert_eq!(second.snapshot.tree, first.snapshot.tree);
     let summary = second.snapshot.summary.unwrap();
-    assert_eq!((summary.data_blobs, summary.tree_blobs, summary.data_added), (0, 0, 0));
+    assert_eq!((summary.figures.data_blobs, summary.figures.tree_blobs, summary.figures.data_added), (0, 0, 0));
     assert_eq!(world.memory.files().len(), stored + 1, "the snapshot only");
 }
 
@@ -48,8 +48,8 @@ async fn a_blob_is_written_once_however_many_files_have_it() {
     let world = World::new().await;
     let files: Files = (0..50).map(|i| (format!("file{i}").into_bytes(), Some(noise(3, 700_000)))).collect();
     let summary = back_up(&world.repo, &files).await.unwrap().snapshot.summary.unwrap();
-    assert_eq!((summary.data_blobs, summary.data_added), (1, 700_000 + tree_length(&world)));
-    assert_eq!(summary.total_bytes_processed, 50 * 700_000);
+    assert_eq!((summary.figures.data_blobs, summary.figures.data_added), (1, 700_000 + tree_length(&world)));
+    assert_eq!(summary.figures.total_bytes_processed, 50 * 700_000);
 }
 
 fn tree_length(world: &World) -> u64 {

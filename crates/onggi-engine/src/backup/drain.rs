@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     exit::Exit,
-    report::{Figures, UnitOutcome, UnitReport},
+    report::{UnitOutcome, UnitReport},
 };
 use bytes::Bytes;
 use onggi_repo::{
@@ -42,7 +42,7 @@ pub(super) struct Drained {
     committed: Option<Committed>,
     parent: Option<SnapshotId>,
     facts: Facts,
-    figures: Figures,
+    stats: ArchiveStats,
 }
 
 impl Drained {
@@ -63,7 +63,8 @@ impl Drained {
         report.snapshot = self.committed.map(|committed| committed.id.to_string());
         report.parent = self.parent.map(|id| id.to_string());
         report.taken_at = Some(self.facts.taken_at);
-        report.figures = self.figures;
+        report.figures = self.stats.figures();
+        report.bytes_read = self.stats.bytes_read;
     }
 }
 
@@ -228,7 +229,7 @@ pub(super) async fn commit(
     let store = |error| UnitError::Store(unit.member.unit.name.clone(), error);
     cx.check().map_err(|stop| UnitError::Items(unit.member.unit.name.clone(), stop.into()))?;
     let finished = archive.finish().await.map_err(store)?;
-    let figures = Figures::from(finished.stats());
+    let stats = finished.stats();
     let is_partial = monitor.has_problems() || unit.monitor.has_problems();
     let committed = if job.dry_run {
         None
@@ -237,7 +238,7 @@ pub(super) async fn commit(
         Some(finished.commit(draft).await.map_err(store)?)
     };
     unit.monitor.absorb(&monitor);
-    Ok(Drained { committed, parent, facts, figures })
+    Ok(Drained { committed, parent, facts, stats })
 }
 
 fn draft(cx: &Context, job: &Job<'_>, member: &Member<'_>, facts: &Facts, is_partial: bool) -> SnapshotDraft {
@@ -257,25 +258,5 @@ fn draft(cx: &Context, job: &Job<'_>, member: &Member<'_>, facts: &Facts, is_par
         tags: tags::tags(member, &cx.run, facts, is_partial),
         excludes: plan.excludes.clone(),
         program_version: job.program_version.clone(),
-    }
-}
-
-impl From<ArchiveStats> for Figures {
-    fn from(stats: ArchiveStats) -> Self {
-        Self {
-            files_new: stats.files_new,
-            files_changed: stats.files_changed,
-            files_unmodified: stats.files_unmodified,
-            dirs_new: stats.dirs_new,
-            dirs_changed: stats.dirs_changed,
-            dirs_unmodified: stats.dirs_unmodified,
-            data_blobs: stats.data_blobs,
-            tree_blobs: stats.tree_blobs,
-            data_added: stats.bytes_added,
-            data_added_packed: stats.bytes_stored,
-            total_files_processed: stats.files_new + stats.files_changed + stats.files_unmodified,
-            total_bytes_processed: stats.bytes_processed,
-            bytes_read: stats.bytes_read,
-        }
     }
 }

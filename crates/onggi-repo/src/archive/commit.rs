@@ -103,7 +103,6 @@ impl Finished {
 
     fn snapshot(&self, draft: SnapshotDraft) -> Snapshot {
         let env = self.shared.repo.env();
-        let stats = self.stats();
         let (start, end) = (Time::utc(self.started), Time::utc(env.clock.now()));
         Snapshot {
             parent: self.parent,
@@ -115,21 +114,7 @@ impl Finished {
             excludes: draft.excludes,
             tags: draft.tags,
             program_version: draft.program_version,
-            summary: Some(Summary {
-                files_new: stats.files_new,
-                files_changed: stats.files_changed,
-                files_unmodified: stats.files_unmodified,
-                dirs_new: stats.dirs_new,
-                dirs_changed: stats.dirs_changed,
-                dirs_unmodified: stats.dirs_unmodified,
-                data_blobs: stats.data_blobs,
-                tree_blobs: stats.tree_blobs,
-                data_added: stats.bytes_added,
-                data_added_packed: stats.bytes_stored,
-                total_files_processed: stats.files_new + stats.files_changed + stats.files_unmodified,
-                total_bytes_processed: stats.bytes_processed,
-                ..Summary::new(start, end)
-            }),
+            summary: Some(Summary { figures: self.stats().figures(), ..Summary::new(start, end) }),
             ..Snapshot::new(Time::utc(draft.time), self.root)
         }
     }

@@ -193,7 +193,7 @@ impl Archive {
         node.size = parent.size;
         self.shared.builder().put(path, &node)?;
         add(&self.shared.counters.files_unmodified, 1);
-        add(&self.shared.counters.bytes_processed, node.size);
+        add(&self.shared.counters.total_bytes_processed, node.size);
         Ok(true)
     }
 
@@ -330,7 +330,7 @@ fn named(mut node: Node, path: &[u8]) -> Result<Node> {
 
 /// A file's content is whole: renders the file, and seals its directory if that was the last one.
 fn resolve(shared: &Arc<Shared>, path: &[u8], mut content: StoredContent) {
-    add(&shared.counters.bytes_processed, content.length);
+    add(&shared.counters.total_bytes_processed, content.length);
     let token = content.token.take();
     let resolved = shared.builder().resolve(path, content);
     match resolved {

@@ -53,7 +53,7 @@ pub(super) fn store(shared: &Arc<Shared>, kind: BlobKind, id: BlobId, plain: Pla
     let length = plain.len() as u64;
     let blobs = if kind == BlobKind::Data { &shared.counters.data_blobs } else { &shared.counters.tree_blobs };
     add(blobs, 1);
-    add(&shared.counters.bytes_added, length);
+    add(&shared.counters.data_added, length);
     if shared.is_dry {
         return;
     }
@@ -92,7 +92,7 @@ fn seal(shared: &Arc<Shared>, job: SealJob, mut permit: Permit) {
     }
     drop((scratch, proof));
     permit.shrink(sealed.len());
-    add(&shared.counters.bytes_stored, sealed.len() as u64);
+    add(&shared.counters.data_added_packed, sealed.len() as u64);
     packer::add(shared, kind, id, &sealed, blob.uncompressed_length, permit);
     drop(work);
     shared.changed.notify_waiters();

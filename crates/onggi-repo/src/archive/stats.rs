@@ -1,5 +1,6 @@
 //! Figures of an archive, live and final.
 
+use crate::format::Figures;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 macro_rules! counters {
@@ -40,7 +41,7 @@ counters! {
     /// Items that are neither files nor directories.
     others,
     /// Bytes of content seen, those taken over included.
-    bytes_processed,
+    total_bytes_processed,
     /// Bytes of content written into the archive by the caller.
     bytes_read,
     /// Data blobs that were not stored before.
@@ -48,13 +49,33 @@ counters! {
     /// Tree blobs that were not stored before.
     tree_blobs,
     /// Plaintext bytes of these blobs.
-    bytes_added,
+    data_added,
     /// What they take in the storage.
-    bytes_stored,
+    data_added_packed,
     /// Packs written.
     packs,
     /// Bytes of packs written.
     bytes_uploaded,
+}
+
+impl ArchiveStats {
+    /// Those that a snapshot and a report tell.
+    pub fn figures(&self) -> Figures {
+        Figures {
+            files_new: self.files_new,
+            files_changed: self.files_changed,
+            files_unmodified: self.files_unmodified,
+            dirs_new: self.dirs_new,
+            dirs_changed: self.dirs_changed,
+            dirs_unmodified: self.dirs_unmodified,
+            data_blobs: self.data_blobs,
+            tree_blobs: self.tree_blobs,
+            data_added: self.data_added,
+            data_added_packed: self.data_added_packed,
+            total_bytes_processed: self.total_bytes_processed,
+            total_files_processed: self.files_new + self.files_changed + self.files_unmodified,
+        }
+    }
 }
 
 pub(super) fn add(counter: &AtomicU64, count: u64) {

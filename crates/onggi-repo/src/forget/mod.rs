@@ -159,7 +159,7 @@ fn hold_if_shrunk(group: &mut GroupPlan) {
         let snapshot = &verdict.candidate.snapshot;
         let is_counted = !snapshot.has_tag(PARTIAL) && !snapshot.has_tag(INCOMPLETE);
         let summary = snapshot.summary.as_ref().filter(|_| is_counted)?;
-        Some((summary.total_files_processed, summary.total_bytes_processed))
+        Some((summary.figures.total_files_processed, summary.figures.total_bytes_processed))
     });
     let sizes: Vec<_> = sizes.take(2).collect();
     let &[(files, bytes), (files_before, bytes_before)] = sizes.as_slice() else { return };

@@ -159,7 +159,7 @@ fn nothing_goes_after_the_newest_one_shrank() {
     for (candidate, files) in candidates.iter_mut().zip([4, 10, 10]) {
         let time = candidate.snapshot.time;
         let mut summary = Summary::new(time, time);
-        (summary.total_files_processed, summary.total_bytes_processed) = (files, 100);
+        (summary.figures.total_files_processed, summary.figures.total_bytes_processed) = (files, 100);
         candidate.snapshot.summary = Some(summary);
     }
     let mut options = options(TrustedTime::Written);

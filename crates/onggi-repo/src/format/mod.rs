@@ -36,6 +36,6 @@ pub use node::{Node, NodeKind, Xattr, mode_of};
 pub use pack::PackEntry;
 pub use polynomial::{BadPolynomial, Polynomial};
 pub use seal::MasterKey;
-pub use snapshot::{DeleteRule, Snapshot, Summary, tag};
+pub use snapshot::{DeleteRule, Figures, Snapshot, Summary, tag};
 pub use time::{BadTime, Time};
 pub use tree::Tree;

@@ -6,7 +6,7 @@ use super::{
     json::{Object, Unknown, write_string},
     time::Time,
 };
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 const WHAT: &str = "snapshot";
@@ -56,92 +56,74 @@ pub struct Snapshot {
     pub unknown: Unknown,
 }
 
-/// Figures of a run, as restic records them.
+/// When a run was, and its figures, as restic records them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Summary {
     /// When the run began.
     pub backup_start: Time,
     /// When it ended.
     pub backup_end: Time,
-    /// Files that the parent did not have.
-    #[serde(default)]
-    pub files_new: u64,
-    /// Files with other content than in the parent.
-    #[serde(default)]
-    pub files_changed: u64,
-    /// Files taken over from the parent.
-    #[serde(default)]
-    pub files_unmodified: u64,
-    /// Directories that the parent did not have.
-    #[serde(default)]
-    pub dirs_new: u64,
-    /// Directories with other content than in the parent.
-    #[serde(default)]
-    pub dirs_changed: u64,
-    /// Directories taken over from the parent.
-    #[serde(default)]
-    pub dirs_unmodified: u64,
-    /// Data blobs added.
-    #[serde(default)]
-    pub data_blobs: u64,
-    /// Tree blobs added.
-    #[serde(default)]
-    pub tree_blobs: u64,
-    /// Plaintext bytes added.
-    #[serde(default)]
-    pub data_added: u64,
-    /// Stored bytes added.
-    #[serde(default)]
-    pub data_added_packed: u64,
-    /// Files seen.
-    #[serde(default)]
-    pub total_files_processed: u64,
-    /// Bytes seen.
-    #[serde(default)]
-    pub total_bytes_processed: u64,
+    /// What it did.
+    #[serde(flatten)]
+    pub figures: Figures,
     /// Further counters of other programs.
     #[serde(flatten)]
     pub unknown: Unknown,
 }
 
+/// Figures of a run, in restic's words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Figures {
+    /// Files that the parent did not have.
+    pub files_new: u64,
+    /// Files with other content than in the parent.
+    pub files_changed: u64,
+    /// Files taken over from the parent.
+    pub files_unmodified: u64,
+    /// Directories that the parent did not have.
+    pub dirs_new: u64,
+    /// Directories with other content than in the parent.
+    pub dirs_changed: u64,
+    /// Directories equal to the parent's.
+    pub dirs_unmodified: u64,
+    /// Data blobs that were not stored before.
+    pub data_blobs: u64,
+    /// Tree blobs that were not stored before.
+    pub tree_blobs: u64,
+    /// Plaintext bytes of these blobs.
+    pub data_added: u64,
+    /// What they take in the storage, in bytes.
+    pub data_added_packed: u64,
+    /// Files seen.
+    pub total_files_processed: u64,
+    /// Bytes of content seen, those taken over included.
+    pub total_bytes_processed: u64,
+}
+
 impl Summary {
     /// All counters at zero.
     pub fn new(backup_start: Time, backup_end: Time) -> Self {
-        Self {
-            backup_start,
-            backup_end,
-            files_new: 0,
-            files_changed: 0,
-            files_unmodified: 0,
-            dirs_new: 0,
-            dirs_changed: 0,
-            dirs_unmodified: 0,
-            data_blobs: 0,
-            tree_blobs: 0,
-            data_added: 0,
-            data_added_packed: 0,
-            total_files_processed: 0,
-            total_bytes_processed: 0,
-            unknown: Unknown::new(),
-        }
+        Self { backup_start, backup_end, figures: Figures::default(), unknown: Unknown::new() }
     }
 
     fn print(&self, out: &mut Vec<u8>) {
         let mut object = Object::open(out);
         object.plain("backup_start", self.backup_start);
         object.plain("backup_end", self.backup_end);
-        object.number("files_new", self.files_new);
-        object.number("files_changed", self.files_changed);
-        object.number("files_unmodified", self.files_unmodified);
-        object.number("dirs_new", self.dirs_new);
-        object.number("dirs_changed", self.dirs_changed);
-        object.number("dirs_unmodified", self.dirs_unmodified);
-        object.number("data_blobs", self.data_blobs);
-        object.number("tree_blobs", self.tree_blobs);
-        object.number("data_added", self.data_added);
-        object.number("data_added_packed", self.data_added_packed);
-        object.number("total_files_processed", self.total_files_processed);
-        object.number("total_bytes_processed", self.total_bytes_processed);
+        let figures = &self.figures;
+        object.number("files_new", figures.files_new);
+        object.number("files_changed", figures.files_changed);
+        object.number("files_unmodified", figures.files_unmodified);
+        object.number("dirs_new", figures.dirs_new);
+        object.number("dirs_changed", figures.dirs_changed);
+        object.number("dirs_unmodified", figures.dirs_unmodified);
+        object.number("data_blobs", figures.data_blobs);
+        object.number("tree_blobs", figures.tree_blobs);
+        object.number("data_added", figures.data_added);
+        object.number("data_added_packed", figures.data_added_packed);
+        object.number("total_files_processed", figures.total_files_processed);
+        object.number("total_bytes_processed", figures.total_bytes_processed);
         object.unknown(&self.unknown);
         object.close();
     }

@@ -260,6 +260,7 @@ fn document(unit: &UnitReport, report: &RunReport, args: &Args) -> Value {
         "unit": unit.unit,
         "name": unit.name,
         "run": report.run,
+        "bytes_read": unit.bytes_read,
         "outcome": unit.outcome,
         "problems": unit.problems.count,
         "exit": unit.exit,

@@ -42,7 +42,10 @@ pub fn table<'a>(all: impl IntoIterator<Item = &'a (SnapshotId, Snapshot)>, is_c
             moment(snapshot.time),
             escape_text(&snapshot.hostname).into_owned(),
             tags(snapshot),
-            snapshot.summary.as_ref().map_or_else(String::new, |summary| figure::bytes(summary.total_bytes_processed)),
+            snapshot
+                .summary
+                .as_ref()
+                .map_or_else(String::new, |summary| figure::bytes(summary.figures.total_bytes_processed)),
         ];
         let mut paths = snapshot.paths.iter().map(|path| escape_text(path).into_owned());
         if is_compact {
