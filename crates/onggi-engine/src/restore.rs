@@ -7,6 +7,7 @@ mod compare;
 mod destination;
 pub mod directory;
 mod filling;
+mod open;
 mod select;
 mod tree;
 

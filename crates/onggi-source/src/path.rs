@@ -49,6 +49,16 @@ impl TreePath {
         Ok(Self(joined.into()))
     }
 
+    /// The path of what has the path `below` in this directory.
+    #[must_use]
+    pub fn below(&self, below: &Self) -> Self {
+        match (self.is_root(), below.is_root()) {
+            (true, _) => below.clone(),
+            (_, true) => self.clone(),
+            _ => Self([&*self.0, b"/", &*below.0].concat().into()),
+        }
+    }
+
     /// The components joined by `/`.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

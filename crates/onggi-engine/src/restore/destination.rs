@@ -5,17 +5,14 @@
 //! Nothing is written under its final name before it is whole: files, links and special files are made under a
 //! temporary name and renamed, which replaces what stood there instead of following or opening it.
 
+use super::open::{OpenDirectories, SHORT};
 use onggi_source::TreePath;
 use rustix::fd::OwnedFd;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-
-/// How many directories are kept open: a restore goes directory by directory, so a few serve nearly every call.
-const OPEN_MAX: usize = 64;
 
 /// How directories are opened: to be listed, written into and given metadata, never through a link.
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -26,7 +23,7 @@ pub struct Destination {
     root: Arc<OwnedFd>,
     /// Whether the kernel lacks `openat2`, so that paths are walked one component at a time.
     by_component: AtomicBool,
-    open: Mutex<HashMap<TreePath, Arc<OwnedFd>>>,
+    open: Mutex<OpenDirectories>,
     /// Makes temporary names of this restore differ; their random part makes them differ from those of others.
     sequence: AtomicU64,
     tag: u64,
@@ -76,25 +73,12 @@ impl Destination {
         if path.is_root() {
             return Ok(self.root.clone());
         }
-        if let Some(open) = self.cached().get(path) {
-            return Ok(open.clone());
+        let nearest = self.cached().nearest(path.as_bytes());
+        match nearest {
+            Some((length, open)) if length == path.as_bytes().len() => Ok(open),
+            Some((length, open)) => self.walk(path, length, open),
+            None => self.walk_from_root(path),
         }
-        let parent = path.parent().and_then(|parent| self.cached().get(&parent).cloned());
-        match (parent, path.name()) {
-            (Some(parent), Some(name)) => Ok(self.keep(path, fs::openat(&parent, name, DIRECTORY, Mode::empty())?)),
-            _ => self.walk(path),
-        }
-    }
-
-    /// Keeps a directory open for the next calls.
-    fn keep(&self, path: &TreePath, directory: OwnedFd) -> Arc<OwnedFd> {
-        let directory = Arc::new(directory);
-        let mut cached = self.cached();
-        if cached.len() >= OPEN_MAX {
-            cached.clear();
-        }
-        cached.insert(path.clone(), directory.clone());
-        directory
     }
 
     /// What stands at a path; `None` where nothing does.
@@ -188,8 +172,10 @@ impl Destination {
         format!(".onggi-restore-{:016x}-{:x}", self.tag, self.sequence.fetch_add(1, Relaxed))
     }
 
-    fn walk(&self, path: &TreePath) -> Result<Arc<OwnedFd>, Errno> {
-        if !self.by_component.load(Relaxed) {
+    /// In one call where the kernel can.
+    fn walk_from_root(&self, path: &TreePath) -> Result<Arc<OwnedFd>, Errno> {
+        let depth = path.components().count();
+        if depth <= SHORT && !self.by_component.load(Relaxed) {
             let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
             if crate::sabotage::SYMLINK_FOLLOWED {
                 resolve = ResolveFlags::empty();
@@ -198,22 +184,32 @@ impl Destination {
                 // Kernels before 5.6, and sandboxes that forbid the call. A path beyond PATH_MAX is walked too.
                 Err(Errno::NOSYS | Errno::PERM) => self.by_component.store(true, Relaxed),
                 Err(Errno::NAMETOOLONG) => {}
-                done => return Ok(self.keep(path, done?)),
+                done => {
+                    let directory = Arc::new(done?);
+                    self.cached().keep(path.as_bytes(), (depth, depth), &directory);
+                    return Ok(directory);
+                }
             }
         }
-        // Those just above are wanted next when their metadata is set, from the bottom up.
+        self.walk(path, 0, self.root.clone())
+    }
+
+    /// Component by component, from the open directory at the first `length` bytes of the path.
+    fn walk(&self, path: &TreePath, length: usize, mut directory: Arc<OwnedFd>) -> Result<Arc<OwnedFd>, Errno> {
+        let bytes = path.as_bytes();
         let depth = path.components().count();
-        let (mut at, mut directory) = (TreePath::root(), self.root.clone());
-        for (level, component) in path.components().enumerate() {
-            at = at.join(component).map_err(|_| Errno::INVAL)?;
-            let open = fs::openat(&directory, component, DIRECTORY, Mode::empty())?;
-            let is_near = level + OPEN_MAX / 2 >= depth;
-            directory = if is_near { self.keep(&at, open) } else { Arc::new(open) };
+        let below = bytes[length..].split(|byte| *byte == b'/').filter(|component| !component.is_empty());
+        let (mut level, mut end) = (depth - below.clone().count(), length);
+        for component in below {
+            directory = Arc::new(fs::openat(&directory, component, DIRECTORY, Mode::empty())?);
+            level += 1;
+            end += component.len() + usize::from(end > 0);
+            self.cached().keep(&bytes[..end], (level, depth), &directory);
         }
         Ok(directory)
     }
 
-    fn cached(&self) -> std::sync::MutexGuard<'_, HashMap<TreePath, Arc<OwnedFd>>> {
+    fn cached(&self) -> std::sync::MutexGuard<'_, OpenDirectories> {
         self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -395,7 +391,7 @@ mod tests {
     fn a_path_beyond_the_kernels_limit_is_walked() {
         let place = place();
         let mut deep = TreePath::root();
-        for _ in 0..40 {
+        for _ in 0..300 {
             deep = deep.join("d".repeat(200)).unwrap();
             place.destination.make_directory(&deep).unwrap();
         }

@@ -55,7 +55,7 @@ pub async fn locate(tree: &SnapshotTree, roots: &[TreePath], wanted: &TreePath) 
         return Ok(wanted.clone());
     }
     for root in roots {
-        let Some(below) = below(root, wanted) else { continue };
+        let below = root.below(wanted);
         if tree.find(&below).await?.is_some() {
             return Ok(below);
         }
@@ -70,10 +70,6 @@ pub async fn locate(tree: &SnapshotTree, roots: &[TreePath], wanted: &TreePath) 
             Err(RepoError::Ambiguous(format!("{wanted} ({})", names.join(", "))))
         }
     }
-}
-
-fn below(root: &TreePath, wanted: &TreePath) -> Option<TreePath> {
-    wanted.components().try_fold(root.clone(), |path, component| path.join(component).ok())
 }
 
 async fn ending_in(tree: &SnapshotTree, wanted: &TreePath) -> Result<Vec<TreePath>, RepoError> {
