@@ -11,12 +11,13 @@ use onggi_engine::restore::{
     Damaged, DirectoryRestore, LeftOut, Policy, Privilege, Report, Request, RestoreError, Selection, SnapshotTree,
     locate,
 };
-use onggi_engine::watch::Unwatched;
+use onggi_engine::watch::{Event, Unwatched, Watch};
 use onggi_repo::format::{Node, NodeKind, Xattr};
 use onggi_source::{Stored, TreePath, bench::Bench, paths::Case};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 struct Fixture {
     forge: Forge,
@@ -50,10 +51,10 @@ impl Fixture {
     async fn restore(&self, nodes: Vec<Node>) -> Result<Report, RestoreError> {
         let bench = Bench::new("restore");
         let restore = DirectoryRestore::plan(self.tree(nodes).await, self.request.clone(), &bench.cx).await?;
-        restore.apply(&bench.cx, &Unwatched).await
+        restore.apply(&bench.cx, Arc::new(Unwatched)).await
     }
 
-    fn inside(&self, path: &str) -> std::path::PathBuf {
+    fn inside(&self, path: &str) -> PathBuf {
         self.folder.path().join("in").join(path)
     }
 
@@ -325,7 +326,7 @@ async fn the_later_snapshot_of_a_chain_wins() {
     let bench = Bench::new("restore");
     let restore = DirectoryRestore::plan(tree, case.request.clone(), &bench.cx).await.unwrap();
     assert_eq!((restore.planned().files, restore.planned().dirs, restore.planned().bytes), (2, 2, 7));
-    case.check(&restore.apply(&bench.cx, &Unwatched).await.unwrap(), &[]);
+    case.check(&restore.apply(&bench.cx, Arc::new(Unwatched)).await.unwrap(), &[]);
     assert_eq!(fs::read(case.inside("d/a")).unwrap(), b"new");
     assert_eq!(fs::read(case.inside("d/b")).unwrap(), b"kept");
     assert!(case.inside("x").is_dir());
@@ -337,4 +338,41 @@ async fn the_root_of_the_system_needs_a_word_of_its_own() {
     case.request.target = "/".into();
     case.request.existing = Some(Policy::Keep);
     assert!(matches!(case.restore(vec![]).await, Err(RestoreError::Live)));
+}
+
+/// What was told, and whether it stood there when it was.
+struct Told {
+    target: PathBuf,
+    items: Mutex<Vec<(String, &'static str, bool)>>,
+}
+
+impl Watch for Told {
+    fn event(&self, event: Event) {
+        if let Event::Item { path, what } = event {
+            let is_there = fs::symlink_metadata(self.target.join(path.to_string())).is_ok();
+            self.items.lock().unwrap().push((path.to_string(), what, is_there));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_told_as_restored_stands_under_its_name() {
+    let mut case = case();
+    let file = |name, content: &[u8]| case.forge.file(name, &[content]);
+    let nodes = vec![
+        case.forge.directory("d", 0o755, vec![file("a", b"new"), file("b", b"same"), link("l", "a")]),
+        Node { content: Some(vec![onggi_repo::format::BlobId([7; 32])]), ..file("lost", b"") },
+    ];
+    fs::create_dir_all(case.inside("d")).unwrap();
+    fs::write(case.inside("d/a"), "old").unwrap();
+    fs::write(case.inside("d/b"), "same").unwrap();
+    case.request.existing = Some(Policy::Replace);
+    let bench = Bench::new("restore");
+    let restore = DirectoryRestore::plan(case.tree(nodes).await, case.request.clone(), &bench.cx).await.unwrap();
+    let told = Arc::new(Told { target: case.inside(""), items: Mutex::default() });
+    case.check(&restore.apply(&bench.cx, told.clone()).await.unwrap(), &["damaged"]);
+    let mut items = told.items.lock().unwrap().clone();
+    items.sort();
+    let expected = [("d/a", "restored"), ("d/b", "unmodified"), ("d/l", "restored")];
+    assert_eq!(items, expected.map(|(path, what)| (path.to_owned(), what, true)));
 }

@@ -39,6 +39,7 @@ pub(super) struct Batch {
     request: Request,
     destination: Arc<Destination>,
     live: Arc<Live>,
+    watch: Arc<dyn Watch>,
     owner: Owner,
     /// Directories that were made, or will be, and are not complete.
     made: HashSet<TreePath>,
@@ -56,12 +57,18 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    pub(super) fn new(tree: &SnapshotTree, request: &Request, destination: Arc<Destination>, live: Arc<Live>) -> Self {
+    pub(super) fn new(
+        tree: &SnapshotTree,
+        request: &Request,
+        destination: Arc<Destination>,
+        (live, watch): (Arc<Live>, Arc<dyn Watch>),
+    ) -> Self {
         Self {
             tree: tree.clone(),
             request: request.clone(),
             destination,
             live,
+            watch,
             owner: Owner::current(),
             made: HashSet::new(),
             dirs: Vec::new(),
@@ -136,7 +143,12 @@ impl Batch {
 
     pub(super) fn problem(&mut self, problem: Problem) {
         self.live.problems.add(1);
+        self.watch.event(Event::Problem(problem.clone().into()));
         self.problems.push(problem);
+    }
+
+    fn done(&self, path: TreePath, what: &'static str) {
+        self.watch.event(Event::Item { path, what });
     }
 
     /// Does what was collected.
@@ -153,13 +165,18 @@ impl Batch {
         self.write_files(cx).await?;
         for (path, first) in std::mem::take(&mut self.hard_links) {
             match self.destination.hard_link(&path, &first) {
-                Ok(()) => self.report.files_restored += 1,
+                Ok(()) => {
+                    self.report.files_restored += 1;
+                    self.done(path, "restored");
+                }
                 Err(error) => self.failed(&path, error)?,
             }
         }
         for (path, node) in std::mem::take(&mut self.others) {
-            if let Err(error) = self.make_other(&path, &node) {
-                self.failed(&path, error)?;
+            match self.make_other(&path, &node) {
+                Ok(true) => self.done(path, "restored"),
+                Ok(false) => {}
+                Err(error) => self.failed(&path, error)?,
             }
         }
         for (path, metadata) in std::mem::take(&mut self.complete) {
@@ -191,6 +208,7 @@ impl Batch {
             owner: self.owner,
             damaged: self.request.damaged,
             live: self.live.clone(),
+            watch: self.watch.clone(),
             outcome: Mutex::default(),
         });
         self.tree.repository().fetch(wanted, filling.clone(), FetchOptions::default()).await?;
@@ -250,6 +268,7 @@ impl Batch {
                 Ok(left_out) => self.left_out(left_out),
                 Err(error) => self.failed(&file.path, error)?,
             }
+            self.done(file.path, "unmodified");
         }
         Ok(files)
     }
@@ -282,13 +301,14 @@ impl Batch {
         file.content.iter().map(|id| Piece { id: *id, length: length(id) as usize }).collect()
     }
 
-    fn make_other(&mut self, path: &TreePath, node: &Node) -> Result<(), Errno> {
+    /// `false`: it was not made, and that is no error.
+    fn make_other(&mut self, path: &TreePath, node: &Node) -> Result<bool, Errno> {
         let metadata = crate::node::metadata(node);
         if let Some(found) = self.destination.existing(path)?
             && stays(self.request.existing, found, &metadata)
         {
             self.report.files_unchanged += 1;
-            return Ok(());
+            return Ok(false);
         }
         let destination = &self.destination;
         match node.kind {
@@ -296,13 +316,13 @@ impl Batch {
             NodeKind::Fifo => destination.special(path, FileType::Fifo, 0)?,
             NodeKind::Dev | NodeKind::CharDev if self.request.privilege == Privilege::Plain => {
                 self.left_out(vec![LeftOut::Device]);
-                return Ok(());
+                return Ok(false);
             }
             NodeKind::Dev => destination.special(path, FileType::BlockDevice, node.device)?,
             NodeKind::CharDev => destination.special(path, FileType::CharacterDevice, node.device)?,
             _ => {
                 self.problem(problem("unknown-kind", path, format!("a {} is not restored", node.kind.word())));
-                return Ok(());
+                return Ok(false);
             }
         }
         let (directory, name) = self.destination.place(path)?;
@@ -310,7 +330,7 @@ impl Batch {
         let left_out = attributes::apply_at(&*directory, name, &metadata, is_link, self.request.privilege, self.owner)?;
         self.left_out(left_out);
         self.report.others += 1;
-        Ok(())
+        Ok(true)
     }
 
     fn left_out(&mut self, left_out: Vec<LeftOut>) {
@@ -328,12 +348,8 @@ impl Batch {
     }
 
     /// The sum of all batches.
-    pub(super) fn into_report(mut self, watch: &dyn Watch) -> Report {
-        for problem in self.problems {
-            let problem = crate::report::ReportProblem::from(problem);
-            watch.event(Event::Problem(problem.clone()));
-            self.report.problems.push(problem);
-        }
+    pub(super) fn into_report(mut self) -> Report {
+        self.problems.into_iter().for_each(|problem| self.report.problems.push(problem.into()));
         self.report
     }
 }

@@ -185,7 +185,7 @@ impl DirectoryRestore {
     }
 
     /// Carries the plan out.
-    pub async fn apply(&self, cx: &Context, watch: &dyn Watch) -> Result<Report, RestoreError> {
+    pub async fn apply(&self, cx: &Context, watch: Arc<dyn Watch>) -> Result<Report, RestoreError> {
         let target = &self.request.target;
         make_target(target).map_err(|error| RestoreError::Target(target.clone(), error))?;
         let destination = open(target, &*self.tree.repository().env().clock)
@@ -195,12 +195,12 @@ impl DirectoryRestore {
         live.bytes_expected.set(self.plan.bytes);
         let name = target.display().to_string();
         watch.event(Event::Started { name: name.clone(), live: live.clone() });
-        let batch = Batch::new(&self.tree, &self.request, Arc::new(destination), live);
-        let mut applying = Applying { batch, watch };
+        let batch = Batch::new(&self.tree, &self.request, Arc::new(destination), (live, watch.clone()));
+        let mut applying = Applying { batch };
         let walked = self.walk(cx, &mut applying).await;
         let finished = applying.batch.flush(cx).await;
         watch.event(Event::Ended { name });
-        let report = applying.batch.into_report(watch);
+        let report = applying.batch.into_report();
         match walked.and(finished) {
             Err(RestoreError::Full { target, needed: _, free }) => {
                 Err(RestoreError::Full { target, needed: self.plan.bytes.saturating_sub(report.bytes_restored), free })
@@ -315,9 +315,8 @@ impl DirectoryRestore {
     /// Patterns speak of paths in the snapshot, whatever part of it is restored.
     fn stored_path(&self, path: &TreePath) -> TreePath {
         let is_file = self.request.path.name().is_some_and(|name| path.as_bytes() == name);
-        let base =
-            if is_file { self.request.path.parent().unwrap_or_else(TreePath::root) } else { self.request.path.clone() };
-        path.components().try_fold(base, |path, name| path.join(name)).unwrap_or_else(|_| path.clone())
+        let base = if is_file { self.request.path.parent() } else { Some(self.request.path.clone()) };
+        base.unwrap_or_else(TreePath::root).below(path)
     }
 
     /// Bytes of a file's chunks; `None` if the index does not know one of them.
@@ -395,13 +394,12 @@ impl Visit for Planning {
     fn problem(&mut self, _problem: Problem) {}
 }
 
-struct Applying<'a> {
+struct Applying {
     batch: Batch,
-    watch: &'a dyn Watch,
 }
 
 #[async_trait::async_trait]
-impl Visit for Applying<'_> {
+impl Visit for Applying {
     fn directory(&mut self, path: &TreePath) {
         self.batch.directory(path);
     }
@@ -413,7 +411,6 @@ impl Visit for Applying<'_> {
         node: Node,
         length: Option<u64>,
     ) -> Result<(), RestoreError> {
-        self.watch.event(Event::Item { path: path.clone(), what: "restored" });
         self.batch.entry(path, node, length);
         if self.batch.is_full() { self.batch.flush(cx).await } else { Ok(()) }
     }

@@ -4,7 +4,7 @@
 use super::attributes::{self, LeftOut, Owner, Privilege};
 use super::destination::{Destination, NewFile};
 use super::directory::Damaged;
-use crate::watch::Live;
+use crate::watch::{Event, Live, Watch};
 use onggi_repo::{FetchSink, Problem as RepoProblem};
 use onggi_source::{Context, Metadata, Problem, TreePath};
 use rustix::io::Errno;
@@ -51,6 +51,7 @@ pub(super) struct Filling {
     pub owner: Owner,
     pub damaged: Damaged,
     pub live: Arc<Live>,
+    pub watch: Arc<dyn Watch>,
     pub outcome: Mutex<Outcome>,
 }
 
@@ -109,11 +110,13 @@ impl Filling {
         file.set_length(slot.length)?;
         let left_out = attributes::apply(file.descriptor(), &slot.metadata, self.privilege, self.owner)?;
         let name = slot.path.name().ok_or(Errno::INVAL)?;
+        let mut written = slot.path.clone();
         if lost.is_empty() || self.damaged == Damaged::Zero {
             file.finish(name)?;
         } else {
             file.finish(&[name, b".onggi-damaged"].concat())?;
             self.write_map(slot, name, lost)?;
+            written = TreePath::new([written.as_bytes(), b".onggi-damaged"].concat()).unwrap_or(written);
         }
         let mut outcome = self.outcome();
         outcome.files += 1;
@@ -121,7 +124,9 @@ impl Filling {
         for left in left_out {
             *outcome.left_out.entry(left).or_default() += 1;
         }
+        drop(outcome);
         self.live.files.add(1);
+        self.watch.event(Event::Item { path: written, what: "restored" });
         Ok(())
     }
 
@@ -157,6 +162,7 @@ impl Filling {
         if crate::sabotage::RESTORE_ERROR_NOT_COUNTED {
             return;
         }
+        self.watch.event(Event::Problem(problem.clone().into()));
         self.outcome().problems.push(problem);
     }
 }

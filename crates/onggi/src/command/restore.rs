@@ -172,7 +172,7 @@ async fn restore(
     let watcher = Watcher::new(output, "restore");
     watcher.print_items_below(&args.target);
     let ticker = watcher.draw();
-    let applied = planned.apply(&run.context, &*watcher).await;
+    let applied = planned.apply(&run.context, watcher.clone()).await;
     drop(ticker);
     let report = applied.map_err(|error| failure(&target, &error))?;
     Ok(show(&report, planned.planned(), &target, session, run.elapsed()))
