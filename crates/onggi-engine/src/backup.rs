@@ -18,6 +18,7 @@ mod trail;
 pub use base::{History, Parents};
 pub use error::UnitError;
 pub use manifest::{Manifest, MemberName};
+pub(crate) use tags::is_of;
 
 use crate::{
     exit::Exit,
@@ -38,7 +39,7 @@ use onggi_repo::{
     format::{Compression, Snapshot, SnapshotId},
 };
 use onggi_source::{
-    Base, Capture, Context, Image, Monitor, Outcome, Problem, Source, SourceError, Stop, TreePath, Unit,
+    Base, Capture, Context, Image, Monitor, Outcome, Problem, Remnant, RunId, Source, SourceError, Stop, TreePath, Unit,
 };
 use std::{
     path::PathBuf,
@@ -436,4 +437,27 @@ pub(crate) async fn resume(
     unit.monitor.ended();
     let torn = || UnitError::Store(member.unit.name.clone(), RepoError::Torn("a dry run stores nothing".into()));
     drained.into_committed().ok_or_else(torn)
+}
+
+/// Stores an image that another tool made, under a run of its own; nothing of it is thawed or released.
+pub(crate) async fn store_foreign(
+    cx: &Context,
+    job: &Job<'_>,
+    member: Member<'_>,
+    remnant: &Remnant,
+) -> (UnitReport, Option<(SnapshotId, Snapshot)>) {
+    let started = cx.world.elapsed();
+    let unit = UnitRun::new(job, member);
+    let run = RunId::new(format!("{}-{}", cx.run, remnant.what));
+    let own = &cx.for_run(&run, cx.purpose).with_monitor(unit.monitor.clone());
+    let read = async {
+        let failed = |error| UnitError::Capture(member.unit.name.clone(), error);
+        let mut capture = member.source.reopen(own, remnant).await.map_err(failed)?;
+        let filled = drain::fill(own, job, &[member], &unit, &mut *capture).await?;
+        drain::commit(own, job, &unit, filled).await
+    };
+    let drained = read.await;
+    let committed = drained.as_ref().ok().and_then(Drained::committed);
+    let took = cx.world.elapsed().saturating_sub(started);
+    (unit.report(drained, 0, &WindowReport::default(), took), committed)
 }

@@ -6,6 +6,7 @@ pub mod budget;
 pub mod config;
 pub mod edge;
 pub mod exit;
+pub mod import;
 pub mod node;
 pub mod open;
 pub mod recover;

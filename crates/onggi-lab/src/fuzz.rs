@@ -12,6 +12,8 @@ use onggi_repo::format::{
 };
 use onggi_source::TreePath;
 use onggi_source::paths::{Asked, Case, Pattern, Patterns};
+use onggi_ssh::PublicKey;
+use onggi_ssh::known_hosts::{KnownHosts, Verdict};
 use std::io;
 use std::path::Path;
 
@@ -35,6 +37,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("configuration", configuration),
     ("expression", expression),
     ("location", location),
+    ("known_hosts", known_hosts),
 ];
 
 fn key() -> MasterKey {
@@ -205,4 +208,18 @@ pub fn location(bytes: &[u8]) {
     if let Ok(location) = onggi_storage::location::Location::parse(text) {
         assert!(!location.to_string().is_empty());
     }
+}
+
+/// A file of known hosts: whatever it says, a key that it revokes is never believed.
+pub fn known_hosts(bytes: &[u8]) {
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+    let key = PublicKey::from_openssh(KEY).expect("a key");
+    let text = String::from_utf8_lossy(bytes);
+    let judge = |text: &str| {
+        let mut known = KnownHosts::default();
+        known.add(Path::new("known_hosts"), text);
+        known.judge("example.org", 22, &key)
+    };
+    let _ = judge(&text);
+    assert!(matches!(judge(&format!("{text}\n@revoked * {KEY}")), Verdict::Revoked(_)));
 }

@@ -21,8 +21,33 @@ impl Sshd {
     /// Starts one, or says that the test is skipped.
     #[track_caller]
     pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// Starts one with further arguments of `lab/sshd/up`.
+    #[track_caller]
+    pub fn start_with(arguments: &[&str]) -> Option<Self> {
         let place = tempfile::tempdir().expect("a temporary folder");
-        Some(Self { service: Service::start("sshd")?, place })
+        Some(Self { service: Service::start_with("sshd", arguments)?, place })
+    }
+
+    /// Stops it, keeping its keys, and starts it again on its port with these arguments.
+    pub fn restart(&self, arguments: &[&str]) {
+        let port = self.port();
+        self.service.stop();
+        let mut up = script("sshd", "up");
+        let up = up.arg(self.service.state.path()).args(["--port", &port]).args(arguments);
+        assert!(up.output().is_ok_and(|output| output.status.success()), "lab/sshd/up on the same port");
+    }
+
+    /// One of the files that its script made: keys, log.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.service.state.path().join(name)
+    }
+
+    /// Who may log in.
+    pub fn user(&self) -> String {
+        self.service.value("SSHD_USER")
     }
 
     /// The address of a folder below it: `sftp://user@127.0.0.1:port//…/name`.
@@ -90,8 +115,13 @@ struct Service {
 impl Service {
     #[track_caller]
     fn start(name: &'static str) -> Option<Self> {
+        Self::start_with(name, &[])
+    }
+
+    #[track_caller]
+    fn start_with(name: &'static str, arguments: &[&str]) -> Option<Self> {
         let state = tempfile::tempdir().expect("a temporary folder");
-        let output = script(name, "up").arg(state.path()).output().expect("the lab's script starts");
+        let output = script(name, "up").arg(state.path()).args(arguments).output().expect("the lab's script starts");
         if !output.status.success() {
             peer::skip(&format!("lab/{name}/up: {}", String::from_utf8_lossy(&output.stderr).trim()));
             return None;

@@ -15,6 +15,7 @@ mod source;
 pub mod carrier;
 pub mod command;
 mod config;
+pub mod days;
 pub mod etcd;
 mod hook;
 pub mod paths;

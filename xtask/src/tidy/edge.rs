@@ -4,12 +4,13 @@ use super::tree::{Fault, File, Tree};
 
 /// Crate, and the crates of this tree it may depend on.
 const EDGES: &[(&str, &[&str])] = &[
-    ("onggi-storage", &[]),
-    ("onggi-source", &[]),
+    ("onggi-ssh", &[]),
+    ("onggi-storage", &["onggi-ssh"]),
+    ("onggi-source", &["onggi-ssh"]),
     ("onggi-repo", &["onggi-storage"]),
     ("onggi-engine", &["onggi-repo", "onggi-source", "onggi-storage"]),
-    ("onggi", &["onggi-engine", "onggi-repo", "onggi-source", "onggi-storage"]),
-    ("onggi-lab", &["onggi-engine", "onggi-repo", "onggi-source", "onggi-storage"]),
+    ("onggi", &["onggi-engine", "onggi-repo", "onggi-source", "onggi-ssh", "onggi-storage"]),
+    ("onggi-lab", &["onggi-engine", "onggi-repo", "onggi-source", "onggi-ssh", "onggi-storage"]),
     ("onggi-fuzz", &["onggi-lab"]),
     ("xtask", &[]),
 ];

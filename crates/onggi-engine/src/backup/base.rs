@@ -88,6 +88,12 @@ impl History {
         }
     }
 
+    /// The snapshot of a unit as of this moment.
+    pub fn at(&self, source: &str, unit: &UnitId, moment: jiff::Timestamp) -> Option<SnapshotId> {
+        let mut own = self.snapshots.iter().filter(|(_, snapshot)| tags::is_of(snapshot, source, unit));
+        own.find(|(_, snapshot)| snapshot.time.instant == moment).map(|(id, _)| *id)
+    }
+
     /// Whether a run's snapshot of a unit is there: the repository alone says whether a run had finished.
     pub(crate) fn has(&self, source: &str, unit: &UnitId, run: &RunId) -> bool {
         let run = onggi_repo::format::tag("run", run.as_str());

@@ -50,6 +50,11 @@ impl Drained {
         self.committed.is_none()
     }
 
+    /// A copy of the snapshot; `None` of a dry run.
+    pub fn committed(&self) -> Option<(SnapshotId, Snapshot)> {
+        self.committed.as_ref().map(|committed| (committed.id, committed.snapshot.clone()))
+    }
+
     /// The snapshot; `None` of a dry run.
     pub fn into_committed(self) -> Option<(SnapshotId, Snapshot)> {
         self.committed.map(|committed| (committed.id, committed.snapshot))

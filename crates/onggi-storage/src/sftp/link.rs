@@ -2,16 +2,19 @@
 //! whole round trip for each packet.
 
 use super::{
-    error::RequestError,
-    login::{self, Session},
+    error::{RequestError, of_login},
     options::SftpOptions,
 };
-use crate::{Result, StorageError};
+use crate::{Clock, Result, StorageError};
 use bytes::Bytes;
 use futures::{
     FutureExt, StreamExt, TryStreamExt,
     future::{Either, select},
     stream,
+};
+use onggi_ssh::{
+    Session,
+    login::{self, LOGIN},
 };
 use russh::{Channel, ChannelMsg, client::Msg};
 use russh_sftp::{
@@ -23,6 +26,7 @@ use std::{
     ops::Range,
     pin::pin,
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 const FSYNC: &str = "fsync@openssh.com";
@@ -55,11 +59,22 @@ pub(super) struct Link {
     is_lost: AtomicBool,
 }
 
+/// Fails with `Unreachable` when the time is up.
+async fn within<T>(clock: &dyn Clock, limit: Duration, act: impl Future<Output = Result<T>>) -> Result<T> {
+    match select(pin!(act), clock.reach(clock.elapsed() + limit)).await {
+        Either::Left((result, _)) => result,
+        Either::Right(_) => {
+            Err(StorageError::Unreachable(format!("no answer within {} seconds", limit.as_secs()).into()))
+        }
+    }
+}
+
 impl Link {
     /// Connects, logs in, and asks the server what it can do.
     pub(super) async fn open(options: &SftpOptions) -> Result<Self> {
-        let connection = login::login(options).await?;
-        login::within(options.clock.as_ref(), login::LOGIN, Self::start(connection)).await
+        let (clock, login) = (options.clock.as_ref(), options.login());
+        let connection = within(clock, LOGIN, async { login::login(&login).await.map_err(of_login) }).await?;
+        within(clock, LOGIN, Self::start(connection)).await
     }
 
     async fn start(connection: Session) -> Result<Self> {

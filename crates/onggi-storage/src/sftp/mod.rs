@@ -5,9 +5,7 @@
 //! the server can sync; where it cannot, [`Properties::durable`] says so.
 
 mod error;
-mod known_hosts;
 mod link;
-mod login;
 mod options;
 mod write;
 

@@ -1,6 +1,7 @@
 //! Which machine, which folder, and how to enter it.
 
 use crate::{Clock, Result, StorageError};
+use onggi_ssh::{Login, Trust};
 use secrecy::SecretString;
 use std::{path::PathBuf, sync::Arc};
 
@@ -51,6 +52,26 @@ impl SftpOptions {
         }
         let port = if self.port == 22 { String::new() } else { format!(":{}", self.port) };
         Ok(format!("sftp:{}@{}{port}:{}", self.user, self.host, self.path))
+    }
+
+    /// How to connect and enter.
+    pub(super) fn login(&self) -> Login {
+        let trust = self.host_key.clone().map_or_else(|| Trust::Files(self.known_hosts.clone()), Trust::Pinned);
+        Login {
+            host: self.host.clone(),
+            port: self.port,
+            alias: None,
+            user: self.user.clone(),
+            identity_files: self.identity_files.clone(),
+            certificate: None,
+            identity_passphrase: self.identity_passphrase.clone(),
+            agent: self.agent.clone(),
+            password: self.password.clone(),
+            trust,
+            legacy: false,
+            window_bytes: Login::WINDOW_BYTES,
+            now: self.clock.now(),
+        }
     }
 
     /// The path of the repository's folder as requests name it, without a slash at its end.

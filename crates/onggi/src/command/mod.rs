@@ -8,6 +8,7 @@ pub mod diff;
 pub mod filter;
 pub mod find;
 pub mod group;
+pub mod import;
 pub mod init;
 pub mod ls;
 pub mod man;
@@ -45,6 +46,7 @@ pub enum Command {
     Mount(mount::Args),
     Repository(repository::Args),
     Copy(copy::Args),
+    Import(import::Args),
     Source(source::Args),
     Config(config::Args),
     Completion(completion::Args),
@@ -84,6 +86,7 @@ pub async fn run(cli: Cli, output: &Arc<Output>) -> Result<Exit, Failure> {
         Command::Ls(args) => ls::run(args, session).await,
         Command::Diff(args) => diff::run(args, session).await,
         Command::Copy(args) => copy::run(args, session).await,
+        Command::Import(args) => import::run(args, session).await,
         Command::Source(args) => source::run(args, session).await,
         Command::Config(args) => config::run(&args, session),
         Command::Find(args) => find::run(args, session).await,

@@ -1,31 +1,38 @@
-//! Pure: what `known_hosts` files say about a host and the key it shows.
+//! Pure: what `known_hosts` files say about a host and the key or certificate it shows.
 //!
-//! Understood are plain and hashed names, ports, several names, wildcards, negation, `@revoked`. A host that is only
-//! vouched for by an authority is refused by name, since certificates of hosts are not checked here.
+//! Understood are plain and hashed names, ports, several names, wildcards, negation, `@revoked`, `@cert-authority`.
+//! Revoked wins over all; a key is the host's if any line says so; else it is changed if the host has other keys, and
+//! unknown if it has none.
 
+use crate::login::host_name;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
-use russh::keys::{Algorithm, PublicKey};
+use jiff::Timestamp;
+use russh::keys::{
+    Algorithm, Certificate, HashAlg, PublicKey,
+    ssh_key::{certificate::CertType, public::KeyData},
+};
 use sha1::Sha1;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The lines of one or more files that can be read.
 #[derive(Debug, Default)]
-pub(super) struct KnownHosts {
+pub struct KnownHosts {
     lines: Vec<Line>,
 }
 
 /// Where something is said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) file: PathBuf,
+pub struct Place {
+    /// Which file.
+    pub file: PathBuf,
     /// Counted from 1.
-    pub(super) line: usize,
+    pub line: usize,
 }
 
 /// What the files say about a host and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// The key is this host's.
     Known,
     /// Nothing is said about the host.
@@ -34,8 +41,27 @@ pub(super) enum Verdict {
     Changed(Place),
     /// The key must not be trusted.
     Revoked(Place),
-    /// Only an authority vouches for the host.
+    /// Only an authority vouches for the host, which showed no certificate of it.
     Authority(Place),
+    /// The authority's certificate is not good for this host now.
+    Certificate(Place, CertificateFault),
+}
+
+/// What is wrong with the certificate of a host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateFault {
+    /// It is for users.
+    #[error("it is not a certificate of a host")]
+    Type,
+    /// It names others, or nobody.
+    #[error("it is for {0:?}")]
+    Principals(Vec<String>),
+    /// Its time has not come or is over, or the authority did not sign it.
+    #[error("it is not valid now")]
+    Validity,
+    /// It demands what is not understood.
+    #[error("it has options that are not understood")]
+    Options,
 }
 
 #[derive(Debug)]
@@ -61,7 +87,7 @@ enum Hosts {
 
 impl KnownHosts {
     /// Adds a file's lines; comments and lines that make no sense are left out, as ssh does.
-    pub(super) fn add(&mut self, file: &std::path::Path, text: &str) {
+    pub fn add(&mut self, file: &Path, text: &str) {
         for (index, line) in text.lines().enumerate() {
             let place = Place { file: file.into(), line: index + 1 };
             self.lines.extend(Line::parse(place, line));
@@ -69,15 +95,14 @@ impl KnownHosts {
     }
 
     /// Judges the key that a host shows.
-    pub(super) fn judge(&self, host: &str, port: u16, key: &PublicKey) -> Verdict {
+    pub fn judge(&self, host: &str, port: u16, key: &PublicKey) -> Verdict {
         let name = host_name(host, port);
-        let about: Vec<&Line> = self.lines.iter().filter(|line| line.hosts.include(&name)).collect();
-        let same = |line: &&&Line| line.key.key_data() == key.key_data();
-        let marked = |mark| about.iter().filter(move |line| line.mark == mark);
-        if let Some(line) = marked(Mark::Revoked).find(same) {
-            return Verdict::Revoked(line.place.clone());
+        if let Some(place) = self.revoked(&name, key.key_data()) {
+            return Verdict::Revoked(place);
         }
-        if marked(Mark::None).any(|line| same(&line)) {
+        let marked = |mark| self.about(&name, mark);
+        // The data alone: equality of whole keys includes their comments.
+        if marked(Mark::None).any(|line| line.key.key_data() == key.key_data()) {
             return Verdict::Known;
         }
         // Any other key of this host counts, of whatever kind: the kinds that are known are asked for first, so that
@@ -88,18 +113,64 @@ impl KnownHosts {
         marked(Mark::Authority).next().map_or(Verdict::Unknown, |line| Verdict::Authority(line.place.clone()))
     }
 
-    /// The kinds of key by which the host is known, to be asked for before all others.
-    pub(super) fn algorithms(&self, host: &str, port: u16) -> Vec<Algorithm> {
+    /// Judges the certificate that a host shows. Without an authority that made it, its plain key counts.
+    pub fn judge_certificate(&self, host: &str, port: u16, shown: &Certificate, now: Timestamp) -> Verdict {
         let name = host_name(host, port);
-        let known = self.lines.iter().filter(|line| line.mark == Mark::None && line.hosts.include(&name));
-        known.map(|line| line.key.algorithm()).collect()
+        let revoked = self.revoked(&name, shown.public_key()).or_else(|| self.revoked(&name, shown.signature_key()));
+        if let Some(place) = revoked {
+            return Verdict::Revoked(place);
+        }
+        let mut authorities = self.about(&name, Mark::Authority);
+        let Some(authority) = authorities.find(|line| line.key.key_data() == shown.signature_key()) else {
+            return self.judge(host, port, &PublicKey::new(shown.public_key().clone(), ""));
+        };
+        match certificate_fault(shown, host, &authority.key, now) {
+            None => Verdict::Known,
+            Some(fault) => Verdict::Certificate(authority.place.clone(), fault),
+        }
+    }
+
+    /// The kinds of key by which the host is known, to be asked for before all others.
+    pub fn algorithms(&self, host: &str, port: u16) -> Vec<Algorithm> {
+        self.about(&host_name(host, port), Mark::None).map(|line| line.key.algorithm()).collect()
+    }
+
+    /// Whether an authority vouches for the host, so that a certificate is asked for.
+    pub fn has_authority(&self, host: &str, port: u16) -> bool {
+        self.about(&host_name(host, port), Mark::Authority).next().is_some()
+    }
+
+    fn about<'a>(&'a self, name: &'a str, mark: Mark) -> impl Iterator<Item = &'a Line> {
+        self.lines.iter().filter(move |line| line.mark == mark && line.hosts.include(name))
+    }
+
+    fn revoked(&self, name: &str, key: &KeyData) -> Option<Place> {
+        let line = self.about(name, Mark::Revoked).find(|line| line.key.key_data() == key);
+        line.map(|line| line.place.clone())
     }
 }
 
-/// The host as a line names it: `host`, or `[host]:port` where the port is not 22.
-pub(super) fn host_name(host: &str, port: u16) -> String {
+/// What is wrong with a certificate that bears the signature of this authority.
+fn certificate_fault(
+    shown: &Certificate,
+    host: &str,
+    authority: &PublicKey,
+    now: Timestamp,
+) -> Option<CertificateFault> {
     let host = host.to_lowercase();
-    if port == 22 { host } else { format!("[{host}]:{port}") }
+    if shown.cert_type() != CertType::Host {
+        return Some(CertificateFault::Type);
+    }
+    // Nobody is not everybody: a certificate without names would stand for every host there is.
+    if !shown.valid_principals().iter().any(|principal| fits(&principal.to_lowercase(), &host)) {
+        return Some(CertificateFault::Principals(shown.valid_principals().to_vec()));
+    }
+    if !shown.critical_options().is_empty() {
+        return Some(CertificateFault::Options);
+    }
+    let second = u64::try_from(now.as_second()).unwrap_or(0);
+    let valid = shown.validate_at(second, [&authority.fingerprint(HashAlg::Sha256)]);
+    valid.is_err().then_some(CertificateFault::Validity)
 }
 
 impl Line {
@@ -277,6 +348,7 @@ mod tests {
             Verdict::Changed(place) => format!("changed {}", place.line),
             Verdict::Revoked(place) => format!("revoked {}", place.line),
             Verdict::Authority(place) => format!("authority {}", place.line),
+            Verdict::Certificate(place, fault) => format!("certificate {}: {fault}", place.line),
         };
         assert_eq!(seen, expected, "{text}");
     }

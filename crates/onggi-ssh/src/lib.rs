@@ -1,0 +1,16 @@
+//! SSH connections: which host it is, who we are, what runs there. Shared by storages and sources, which know nothing of
+//! each other; everything of `russh` that both need is here, so that a breaking release of it touches one crate.
+//!
+//! A host is believed only as [`known_hosts`] says; russh's own check of such files accepts revoked keys and is never
+//! called. Nothing here asks the environment, reads a clock or waits with a limit: callers hand in the time and bound
+//! each call.
+
+pub mod error;
+pub mod exec;
+pub mod known_hosts;
+pub mod login;
+pub mod store;
+
+pub use error::{HostError, LoginError, SshError};
+pub use login::{Login, Session, Trust, host_name, login, shown_key};
+pub use russh::keys::PublicKey;

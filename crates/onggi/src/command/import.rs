@@ -1,0 +1,193 @@
+//! `onggi import`: backups that another tool made, as snapshots of their own times.
+
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueHint};
+use jiff::tz::TimeZone;
+use onggi_engine::backup::{HOLD_DEFAULT, History, Job, Parents, UnitPlan};
+use onggi_engine::exit::Exit;
+use onggi_engine::import::{ImportPlan, import, plan_import};
+use onggi_engine::report::UnitReport;
+use onggi_repo::WriteBudget;
+use onggi_repo::format::Compression;
+use onggi_repo::lock::LockKind;
+use onggi_source::days::Days;
+use onggi_source::{Purpose, Remnant, Source};
+use serde_json::json;
+
+use crate::escape::escape_text;
+use crate::failure::Failure;
+use crate::figure;
+use crate::member;
+use crate::session::{Opened, Session};
+use crate::watcher::{Watcher, show_problem};
+
+/// Takes over backups that another tool made.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  onggi import rsync-tree /backups --host ctl1")]
+pub struct Args {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to take over.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    RsyncTree(RsyncTree),
+}
+
+/// Takes over a folder of dated trees, such as rsync makes with hard links between the days.
+///
+/// Each folder named like 2016-03-04 becomes a snapshot of that day. What the days share is read once. A second import
+/// takes only what is new; nothing in the folder is changed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  onggi import rsync-tree /backups --host ctl1 --dry-run\n  \
+    onggi import rsync-tree /backups --host ctl1 --time-zone Asia/Seoul")]
+pub struct RsyncTree {
+    /// The folder.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub folder: PathBuf,
+    /// The machine whose backups these are.
+    #[arg(short = 'H', long, value_name = "HOST")]
+    pub host: String,
+    /// Name of the source that the snapshots count to; that of the configuration that goes on with them.
+    #[arg(long, value_name = "SOURCE", default_value = "rsync-tree")]
+    pub source: String,
+    /// Where a day begins at midnight [default: this machine's].
+    #[arg(long, value_name = "ZONE")]
+    pub time_zone: Option<String>,
+    /// Tags of the new snapshots.
+    #[arg(long, value_name = "TAG,…", value_delimiter = ',')]
+    pub tag: Vec<String>,
+    /// Say what would be taken; store nothing.
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+}
+
+/// Imports.
+pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
+    let Verb::RsyncTree(args) = args.verb;
+    let zone = match &args.time_zone {
+        None => TimeZone::system(),
+        Some(name) => TimeZone::get(name).map_err(|error| Failure::usage("read the time zone").because(error))?,
+    };
+    let surroundings = member::surroundings(session, &args.source).await?;
+    let source = Days::new(session.machine.absolute(&args.folder), &args.host, zone, surroundings);
+    session.with_own_end(LockKind::Shared, async |opened| take(&args, &source, session, opened).await).await
+}
+
+async fn take(args: &RsyncTree, source: &Days, session: &Session, opened: &Opened) -> Result<Exit, Failure> {
+    let run = session.run(Purpose::Backup);
+    let history =
+        History::load(&opened.repo).await.map_err(|error| Failure::repository("read the snapshots", &error))?;
+    for problem in &history.problems.first {
+        show_problem(&session.output, problem, "read");
+    }
+    let unit_plan = unit_plan(args, session);
+    let look = async {
+        source.preflight(&run.context).await?;
+        plan_import(&run.context, &history, source, &unit_plan).await
+    };
+    let act = || format!("look at {}", args.folder.display());
+    let plan = look.await.map_err(|error| Failure::new(Exit::from(&error), act()).chain(&error))?;
+    show_plan(&plan, args, session);
+    if args.dry_run {
+        return Ok(Exit::Done);
+    }
+    let watcher = Watcher::new(&session.output, "import");
+    let job = Job {
+        repo: &opened.repo,
+        lock: &opened.lock,
+        history: &history,
+        hold: HOLD_DEFAULT,
+        attempts: 1,
+        drains: 1,
+        budget: WriteBudget::STANDARD,
+        spill: Some(session.private_folder("spool")?),
+        dry_run: false,
+        program_version: concat!("onggi ", env!("CARGO_PKG_VERSION")).to_owned(),
+        watch: watcher.clone(),
+    };
+    let (mut stored, mut exits) = (Vec::new(), Vec::new());
+    for day in &plan.take {
+        if run.context.check().is_err() {
+            exits.push(Exit::Failed);
+            break;
+        }
+        let ticker = watcher.draw();
+        let report = import(&run.context, &job, source, &unit_plan, day, &mut stored).await;
+        drop(ticker);
+        show(day, &report, session);
+        exits.push(report.exit);
+    }
+    let exit = Exit::of_units(exits);
+    Ok(session.interrupt.exit().filter(|_| exit != Exit::Done).unwrap_or(exit))
+}
+
+fn unit_plan(args: &RsyncTree, session: &Session) -> UnitPlan {
+    UnitPlan {
+        source: args.source.clone(),
+        kind: "rsync-tree".to_owned(),
+        hostname: args.host.clone(),
+        paths: vec!["/".to_owned()],
+        tags: args.tag.iter().filter(|tag| !tag.is_empty()).cloned().collect(),
+        excludes: Vec::new(),
+        manifest: None,
+        chunker: None,
+        compression: Compression::DEFAULT,
+        rate: session.globals.limit_rate.map(|rate| rate.0),
+        time_limit: None,
+        parents: Parents::Nothing,
+        time: None,
+        journal: None,
+        full_read_every: 0,
+    }
+}
+
+fn show_plan(plan: &ImportPlan, args: &RsyncTree, session: &Session) {
+    let output = &session.output;
+    if output.is_json() {
+        if args.dry_run {
+            let days: Vec<_> = plan.take.iter().map(|day| day.what.as_str()).collect();
+            output.json(json!({"message_type": "plan", "take": days, "present": plan.known.len()}));
+        }
+        return;
+    }
+    if args.dry_run {
+        plan.take.iter().for_each(|day| output.data(format_args!("would take {}", escape_text(&day.what))));
+    }
+    if !plan.known.is_empty() {
+        let known = figure::counted(plan.known.len() as u64, "day", "days");
+        output.talk(format_args!("{known} there already"));
+    }
+}
+
+fn show(day: &Remnant, report: &UnitReport, session: &Session) {
+    let output = &session.output;
+    for problem in &report.problems.first {
+        show_problem(output, problem, "import");
+    }
+    let Some(snapshot) = &report.snapshot else {
+        let failure = Failure::new(report.exit, format!("take {}", escape_text(&day.what)));
+        report.causes.iter().fold(failure, |failure, cause| failure.because(cause)).report(output);
+        return;
+    };
+    let figures = &report.figures;
+    if output.is_json() {
+        return output.json(json!({
+            "message_type": "summary",
+            "day": day.what,
+            "time": day.seen_at.to_string(),
+            "snapshot_id": snapshot,
+            "files": figures.total_files_processed,
+            "files_unmodified": figures.files_unmodified,
+            "bytes_read": report.bytes_read,
+            "data_added_packed": figures.data_added_packed,
+            "problems": report.problems.count,
+        }));
+    }
+    let files = figure::counted(figures.total_files_processed, "file", "files");
+    let (read, added) = (figure::bytes(report.bytes_read), figure::bytes(figures.data_added_packed));
+    let id = snapshot.get(..8).unwrap_or(snapshot);
+    output.data(format_args!("{}  {files}, {read} read, {added} added  snapshot {id}", escape_text(&day.what)));
+}
