@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::workspace::{Profile, build, root};
 
@@ -22,13 +22,23 @@ pub struct Arguments {
     /// Where repositories and restored files go [default: /dev/shm, else below target/]
     #[arg(long)]
     work: Option<PathBuf>,
-    /// Programs to measure beside onggi [default: those of .lab/bin and of the search path]
+    /// Only this step, and what it builds on: first, reread, unchanged, changed, restore, verify, verify-data, large
+    #[arg(long, value_name = "STEP", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Which of the others to measure, by name [default: those of .lab/bin and of the search path]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    peers: Vec<String>,
+    /// A program to measure beside onggi, wherever it is; its file name begins with its own name
     #[arg(long)]
     peer: Vec<PathBuf>,
-    /// Append the report to docs/measurements.md
+    /// Append the report to docs/measurements.md and show it in README.md
     #[arg(long)]
     record: bool,
 }
+
+const KINDS: [&str; 3] = ["restic", "rustic", "borg"];
+/// What stands around the report in README.md.
+const MARKS: [&str; 2] = ["<!-- measured -->\n", "<!-- /measured -->\n"];
 
 /// Measures.
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -38,35 +48,94 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let memory = Path::new("/dev/shm");
     let work =
         arguments.work.clone().unwrap_or_else(|| if memory.is_dir() { memory.join("onggi-bench") } else { scratch });
-    let peers = if arguments.peer.is_empty() { found() } else { arguments.peer.clone() };
+    let peers = peers(arguments)?;
     ensure!(!peers.is_empty(), "no restic, rustic or borg to compare with: run lab/peers/up, or name one with --peer");
-    let title = format!("cargo xtask bench --runs {}{}", arguments.runs, if arguments.quick { " --quick" } else { "" });
+    let title = title(arguments);
 
     let mut command = Command::new(programs.join("onggi-lab"));
     command.arg("bench").arg("--source").arg(&source).arg("--work").arg(&work);
     command.arg("--runs").arg(arguments.runs.to_string()).arg("--title").arg(title);
     command.args(arguments.quick.then_some("--quick"));
+    for step in &arguments.only {
+        command.args(["--only", step]);
+    }
     command.arg(programs.join("onggi")).args(peers);
     let output = command.stderr(std::process::Stdio::inherit()).output().context("start onggi-lab")?;
     for folder in [&source, &work] {
         std::fs::remove_dir_all(folder).ok();
     }
-    ensure!(output.status.success(), "the benchmark ended with {}", output.status);
     let report = String::from_utf8(output.stdout).context("the report is text")?;
     println!("{report}");
+    ensure!(
+        output.status.success(),
+        "the benchmark ended with {}; what it measured until then is above",
+        output.status
+    );
     if arguments.record { record(&report) } else { Ok(()) }
 }
 
-/// One program of each kind: that of .lab/bin, else that of the search path.
-fn found() -> Vec<PathBuf> {
+/// The command as one would type it to measure the same again.
+fn title(arguments: &Arguments) -> String {
+    let mut title = format!("cargo xtask bench --runs {}", arguments.runs);
+    if arguments.quick {
+        title.push_str(" --quick");
+    }
+    for (name, values) in [("only", &arguments.only), ("peers", &arguments.peers)] {
+        if !values.is_empty() {
+            title.push_str(&format!(" --{name} {}", values.join(",")));
+        }
+    }
+    title
+}
+
+/// One program of each kind that is asked for: that of .lab/bin, else that of the search path.
+fn peers(arguments: &Arguments) -> Result<Vec<PathBuf>> {
+    if !arguments.peer.is_empty() {
+        return Ok(arguments.peer.clone());
+    }
+    if let Some(name) = arguments.peers.iter().find(|name| !KINDS.contains(&name.as_str())) {
+        bail!("{name} is no program we know how to measure: {}", KINDS.join(", "));
+    }
     let mut folders = vec![root().join(".lab/bin")];
     folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-    let kinds = ["restic", "rustic", "borg"];
-    kinds.iter().filter_map(|kind| folders.iter().map(|folder| folder.join(kind)).find(|path| path.is_file())).collect()
+    let is_wanted = |kind: &str| arguments.peers.is_empty() || arguments.peers.iter().any(|name| name == kind);
+    let find = |kind| folders.iter().map(|folder| folder.join(kind)).find(|path| path.is_file());
+    let mut found = Vec::new();
+    for kind in KINDS.into_iter().filter(|kind| is_wanted(kind)) {
+        match find(kind) {
+            Some(path) => found.push(path),
+            None => eprintln!("SKIPPED: {kind} is not installed; lab/peers/up brings it"),
+        }
+    }
+    Ok(found)
 }
 
 fn record(report: &str) -> Result<()> {
     let path = root().join("docs/measurements.md");
     let old = std::fs::read_to_string(&path).context("read docs/measurements.md")?;
-    std::fs::write(&path, format!("{}\n\n{}", old.trim_end(), report)).context("write docs/measurements.md")
+    std::fs::write(&path, format!("{}\n\n{}", old.trim_end(), report)).context("write docs/measurements.md")?;
+    let path = root().join("README.md");
+    let readme = std::fs::read_to_string(&path).context("read README.md")?;
+    std::fs::write(&path, shown_in(&readme, report)?).context("write README.md")
+}
+
+/// The page with the report in place of the one between its marks.
+fn shown_in(page: &str, report: &str) -> Result<String> {
+    let [start, end] = MARKS;
+    let (before, rest) = page.split_once(start).context("README.md has no place for the report")?;
+    let (_, after) = rest.split_once(end).context("the place for the report in README.md has no end")?;
+    Ok(format!("{before}{start}\n{}\n\n{end}{after}", report.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_report_takes_the_place_of_the_old() {
+        let page = "# Page\n<!-- measured -->\nold\n<!-- /measured -->\nend\n";
+        let expected = "# Page\n<!-- measured -->\n\n### new\n\n<!-- /measured -->\nend\n";
+        assert_eq!(shown_in(page, "### new\n").unwrap(), expected);
+        assert!(shown_in("# Page\n", "new").is_err());
+    }
 }

@@ -3,12 +3,15 @@
 //! Each program keeps its repository on a file system in memory and reads its source from the page cache, so that what
 //! is compared is work, not disks. Every restore is compared with its source before its time counts.
 
+mod load;
 mod machine;
 mod peer;
+mod step;
 mod table;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use std::{fs, io};
 
 use anyhow::{Context, Result, ensure};
@@ -16,7 +19,9 @@ use anyhow::{Context, Result, ensure};
 use crate::compare::{Aspects, compare};
 use crate::corpus::mixed::Mixed;
 use crate::measure::{Cost, measured, median};
+use load::Load;
 pub use peer::Peer;
+pub use step::Step;
 
 /// What to measure, and where.
 #[derive(Clone, Debug)]
@@ -25,6 +30,8 @@ pub struct Plan {
     pub set: Mixed,
     /// How often everything is done; the medians are reported.
     pub runs: usize,
+    /// The steps that are reported; those that they build on are done too.
+    pub only: Vec<Step>,
     /// Where the source is written: best a disk, since it is read once beforehand.
     pub source: PathBuf,
     /// Where repositories and restored files go: best a file system in memory.
@@ -33,88 +40,97 @@ pub struct Plan {
     pub measurer: PathBuf,
 }
 
-/// One measured step of the life of a repository.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
-    /// Everything is new.
-    First,
-    /// Everything is read again, all of it is stored already; the parent is ignored.
-    Reread,
-    /// Nothing changed since.
-    Unchanged,
-    /// One byte in a hundred changed.
-    Changed,
-    /// The newest snapshot comes back into an empty folder.
-    Restore,
-    /// Structure only.
-    Verify,
-    /// Every stored byte.
-    VerifyData,
-}
-
-impl Step {
-    /// All steps in the order they are done in.
-    pub const ALL: [Self; 7] =
-        [Self::First, Self::Reread, Self::Unchanged, Self::Changed, Self::Restore, Self::Verify, Self::VerifyData];
-
-    /// How reports call it.
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::First => "first backup",
-            Self::Reread => "everything read again, all known",
-            Self::Unchanged => "unchanged",
-            Self::Changed => "1 % changed",
-            Self::Restore => "restore",
-            Self::Verify => "verify structure",
-            Self::VerifyData => "verify all data",
-        }
-    }
-}
-
 /// What was found out about one program.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
-    /// Medians by step.
-    pub costs: BTreeMap<Step, Cost>,
+    /// By step, of all runs.
+    costs: BTreeMap<Step, Vec<Cost>>,
     /// Bytes of the repository after the first backup.
-    pub repository_bytes: u64,
+    repository_bytes: u64,
 }
 
-/// Measures the peers and returns the report as Markdown. `say` is told what happens.
-pub fn run(plan: &Plan, peers: &[Peer], command_line: &str, say: &dyn Fn(&str)) -> Result<String> {
-    fs::create_dir_all(&plan.work).context("create the work folder")?;
-    say(&format!("writing the set to {}", plan.source.display()));
-    plan.set.write(&plan.source).context("write the set")?;
-    let mut costs: BTreeMap<(usize, Step), Vec<Cost>> = BTreeMap::new();
-    let mut figures = vec![Figures::default(); peers.len()];
-    for turn in 1..=plan.runs {
-        let mut measure = |number: usize, step| -> Result<()> {
-            costs.entry((number, step)).or_default().push(plan.measure(&peers[number], step)?);
-            Ok(())
-        };
-        for (number, peer) in peers.iter().enumerate() {
-            say(&format!("run {turn} of {}: {}", plan.runs, peer.name()));
-            peer.create(&plan.repository(peer))?;
-            measure(number, Step::First)?;
-            figures[number].repository_bytes = disk_usage(&plan.repository(peer))?;
-            [Step::Reread, Step::Unchanged].into_iter().try_for_each(|step| measure(number, step))?;
-        }
-        plan.set.change_one_percent(&plan.source).context("change the set")?;
-        for (number, peer) in peers.iter().enumerate() {
-            say(&format!("run {turn} of {}: {}, changed", plan.runs, peer.name()));
-            let steps = [Step::Changed, Step::Restore, Step::Verify, Step::VerifyData];
-            steps.into_iter().try_for_each(|step| measure(number, step))?;
-            Peer::remove(&plan.repository(peer))?;
-        }
-        plan.set.change_one_percent(&plan.source).context("change the set back")?;
+impl Figures {
+    fn median(&self, step: Step) -> Option<Cost> {
+        median(self.costs.get(&step)?)
     }
-    for ((number, step), several) in costs {
-        figures[number].costs.extend(median(&several).map(|cost| (step, cost)));
+}
+
+/// Measures the peers and returns the report as Markdown; what happened if it ended early comes beside it. `say` is
+/// told each row as it is measured.
+pub fn run(plan: &Plan, peers: &[Peer], command_line: &str, say: &dyn Fn(&str)) -> Result<(String, Result<()>)> {
+    let mut bench = Bench { plan, peers, say, figures: vec![Figures::default(); peers.len()], load: Load::default() };
+    let ended = bench.run();
+    let report = table::report(plan, peers, &bench.figures, &bench.load, command_line)?;
+    Ok((report, ended))
+}
+
+struct Bench<'a> {
+    plan: &'a Plan,
+    peers: &'a [Peer],
+    say: &'a dyn Fn(&str),
+    figures: Vec<Figures>,
+    load: Load,
+}
+
+impl Bench<'_> {
+    fn run(&mut self) -> Result<()> {
+        let Plan { set, source, work, runs, .. } = self.plan;
+        fs::create_dir_all(work).context("create the work folder")?;
+        (self.say)(&format!("writing the set to {}", source.display()));
+        set.write(source).context("write the set")?;
+        for turn in 1..=*runs {
+            (self.say)(&format!("run {turn} of {runs}"));
+            self.create()?;
+            self.steps(&[Step::First, Step::Reread, Step::Unchanged])?;
+            if Step::LATER.iter().any(|step| self.plan.needs(*step)) {
+                set.change_one_percent(source).context("change the set")?;
+                self.steps(&Step::LATER)?;
+                set.change_one_percent(source).context("change the set back")?;
+            }
+            if self.plan.needs(Step::Large) {
+                self.create()?;
+                self.steps(&[Step::Large])?;
+            }
+            for peer in self.peers {
+                Peer::remove(&self.plan.repository(peer))?;
+            }
+        }
+        Ok(())
     }
-    table::report(plan, peers, &figures, command_line)
+
+    fn create(&self) -> Result<()> {
+        self.peers.iter().try_for_each(|peer| peer.create(&self.plan.repository(peer)))
+    }
+
+    /// Step by step, each by all programs in turn, so that what else the machine does meets all of them.
+    fn steps(&mut self, steps: &[Step]) -> Result<()> {
+        for step in steps.iter().copied().filter(|step| self.plan.needs(*step)) {
+            for (peer, figures) in self.peers.iter().zip(&mut self.figures) {
+                let (before, started) = (Load::now(), Instant::now());
+                let cost = self.plan.measure(peer, step)?;
+                self.load.add(before, cost, started.elapsed());
+                figures.costs.entry(step).or_default().push(cost);
+                if step == Step::First {
+                    figures.repository_bytes = disk_usage(&self.plan.repository(peer))?;
+                }
+            }
+            (self.say)(&table::measured(self.peers, &self.figures, step));
+        }
+        Ok(())
+    }
 }
 
 impl Plan {
+    /// Whether a step is reported, or another one builds on it.
+    fn needs(&self, step: Step) -> bool {
+        let is_wanted = |step| self.only.is_empty() || self.only.contains(&step);
+        match step {
+            Step::First => Step::ALL.into_iter().any(|other| other != Step::Large && is_wanted(other)),
+            Step::Changed => is_wanted(step) || is_wanted(Step::Restore),
+            _ => is_wanted(step),
+        }
+    }
+
     fn repository(&self, peer: &Peer) -> PathBuf {
         self.work.join(format!("repository-{}", peer.name()))
     }
@@ -127,7 +143,9 @@ impl Plan {
             }
             fs::create_dir(&target).context("create the folder to restore into")?;
         }
-        let command = peer.command(step, &self.repository(peer), &self.source, &target);
+        let large = self.source.join(Mixed::LARGE);
+        let source = if step == Step::Large { &large } else { &self.source };
+        let command = peer.command(step, &self.repository(peer), source, &target);
         warm(&self.source).context("read the set")?;
         let cost = measured(&self.measurer, &command, &self.work.join(format!("{}.log", peer.name())))?;
         if step == Step::Restore {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
-use onggi_lab::bench::{self, Peer, Plan};
+use onggi_lab::bench::{self, Peer, Plan, Step};
 use onggi_lab::compare::{Aspects, compare};
 use onggi_lab::corpus::mixed::Mixed;
 use onggi_lab::corpus::{golden, zoo};
@@ -63,6 +63,9 @@ struct Bench {
     /// How often; the medians are reported
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// Only this step, and what it builds on; may be repeated
+    #[arg(long, value_name = "STEP")]
+    only: Vec<Step>,
     /// Where the set is written
     #[arg(long)]
     source: PathBuf,
@@ -119,10 +122,12 @@ fn run_bench(arguments: &Bench) -> Result<()> {
     let plan = Plan {
         set: set(arguments.quick),
         runs: arguments.runs,
+        only: arguments.only.clone(),
         source: arguments.source.clone(),
         work: arguments.work.clone(),
         measurer: std::env::current_exe()?,
     };
-    print!("{}", bench::run(&plan, &peers, &arguments.title, &|text| eprintln!("{text}"))?);
-    Ok(())
+    let (report, ended) = bench::run(&plan, &peers, &arguments.title, &|text| eprintln!("{text}"))?;
+    print!("{report}");
+    ended
 }

@@ -42,7 +42,9 @@ impl Peer {
         ];
         let found = known.into_iter().find(|(start, _)| name.starts_with(start));
         let (_, dialect) = found.with_context(|| format!("{name} is no program we know how to measure"))?;
-        Ok(Self { dialect, program: program.to_owned() })
+        // One of them is started from another folder.
+        let program = std::path::absolute(program).context("find the folder we are in")?;
+        Ok(Self { dialect, program })
     }
 
     /// How reports call it.
@@ -138,7 +140,7 @@ fn home(repository: &Path) -> PathBuf {
 
 fn onggi(command: &mut Command, step: Step, source: &Path, target: &Path) {
     match step {
-        Step::First | Step::Unchanged | Step::Changed => command.arg("backup").arg(source),
+        Step::First | Step::Unchanged | Step::Changed | Step::Large => command.arg("backup").arg(source),
         Step::Reread => command.args(["backup", "--force"]).arg(source),
         Step::Restore => command.args(["restore", "latest", "--target"]).arg(target),
         Step::Verify => command.args(["repository", "verify"]),
@@ -148,7 +150,7 @@ fn onggi(command: &mut Command, step: Step, source: &Path, target: &Path) {
 
 fn restic(command: &mut Command, step: Step, source: &Path, target: &Path) {
     match step {
-        Step::First | Step::Unchanged | Step::Changed => command.arg("backup").arg(source),
+        Step::First | Step::Unchanged | Step::Changed | Step::Large => command.arg("backup").arg(source),
         Step::Reread => command.args(["backup", "--force"]).arg(source),
         Step::Restore => command.args(["restore", "latest", "--target"]).arg(target),
         Step::Verify => command.arg("check"),
@@ -158,7 +160,7 @@ fn restic(command: &mut Command, step: Step, source: &Path, target: &Path) {
 
 fn rustic(command: &mut Command, step: Step, source: &Path, target: &Path) {
     match step {
-        Step::First | Step::Unchanged | Step::Changed => command.arg("backup").arg(source),
+        Step::First | Step::Unchanged | Step::Changed | Step::Large => command.arg("backup").arg(source),
         Step::Reread => command.args(["backup", "--force"]).arg(source),
         Step::Restore => command.args(["restore", "latest"]).arg(target),
         Step::Verify => command.arg("check"),
@@ -169,7 +171,7 @@ fn rustic(command: &mut Command, step: Step, source: &Path, target: &Path) {
 fn borg(command: &mut Command, step: Step, source: &Path, target: &Path) {
     let create = ["create", "--compression", "zstd,3"];
     match step {
-        Step::First => command.args(create).arg("::first").arg(source),
+        Step::First | Step::Large => command.args(create).arg("::first").arg(source),
         Step::Reread => command.args(create).args(["--files-cache", "disabled", "::again"]).arg(source),
         Step::Unchanged => command.args(create).arg("::unchanged").arg(source),
         Step::Changed => command.args(create).arg("::changed").arg(source),

@@ -1,42 +1,57 @@
 //! The report: processor seconds, wall time, memory and size, each beside restic's.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Figures, Peer, Plan, Step, machine};
+use super::{Figures, Load, Peer, Plan, Step, machine};
 use crate::measure::Cost;
 
-/// The whole report as Markdown.
-pub fn report(plan: &Plan, peers: &[Peer], figures: &[Figures], command_line: &str) -> Result<String> {
-    let mut page = head(plan, peers, command_line)?;
-    let names: Vec<_> = peers.iter().map(Peer::name).collect();
-    let reference = names.iter().position(|name| *name == "restic").map(|number| &figures[number]);
-    let onggi = names.iter().position(|name| *name == "onggi").map(|number| &figures[number]);
+/// What each step is to stay below, as a share of what restic needs.
+const TARGET: f64 = 0.8;
 
-    let _ = writeln!(page, "Processor seconds, user and system (wall time in seconds):\n");
-    let _ = writeln!(page, "| step | {} | restic : onggi |", names.join(" | "));
+/// The whole report as Markdown.
+pub fn report(plan: &Plan, peers: &[Peer], figures: &[Figures], load: &Load, command_line: &str) -> Result<String> {
+    let mut page = head(plan, peers, load, command_line)?;
+    let names: Vec<_> = peers.iter().map(Peer::name).collect();
+    let steps: Vec<_> = Step::ALL.into_iter().filter(|step| plan.only.is_empty() || plan.only.contains(step)).collect();
+    let of = |name| names.iter().position(|other| *other == name).map(|number| &figures[number]);
+    let (onggi, restic) = (of("onggi"), of("restic"));
+
+    let _ = writeln!(page, "| processor seconds (wall seconds) | {} | onggi : restic |", names.join(" | "));
     let _ = writeln!(page, "|---|{}---|", "---|".repeat(names.len()));
-    for step in Step::ALL {
-        let cells: Vec<_> = figures.iter().map(|figure| seconds(figure.costs.get(&step))).collect();
-        let cost = |figures: Option<&Figures>| figures?.costs.get(&step).copied();
-        let ratio = ratio(cost(reference), cost(onggi));
+    for step in &steps {
+        let cells: Vec<_> = figures.iter().map(|figure| seconds(figure.median(*step))).collect();
+        let cost = |figures: Option<&Figures>| figures?.median(*step);
+        let ratio = ratios(cost(onggi), cost(restic));
         let _ = writeln!(page, "| {} | {} | {ratio} |", step.title(), cells.join(" | "));
     }
 
-    let _ = writeln!(page, "\nLargest resident memory in MiB:\n");
-    let _ = writeln!(page, "| step | {} |", names.join(" | "));
-    let _ = writeln!(page, "|---|{}", "---|".repeat(names.len()));
-    for step in Step::ALL {
-        let cells: Vec<_> = figures.iter().map(|figure| memory(figure.costs.get(&step))).collect();
-        let _ = writeln!(page, "| {} | {} |", step.title(), cells.join(" | "));
+    let _ = writeln!(page, "\n| MiB | {} | onggi : restic |", names.join(" | "));
+    let _ = writeln!(page, "|---|{}---|", "---|".repeat(names.len()));
+    for step in &steps {
+        let cells: Vec<_> = figures.iter().map(|figure| memory(figure.median(*step))).collect();
+        let _ = writeln!(page, "| memory, {} | {} | |", step.title(), cells.join(" | "));
     }
     let sizes: Vec<_> = figures.iter().map(|figure| format!("{:.0}", mebibytes(figure.repository_bytes))).collect();
-    let _ = writeln!(page, "| repository after the first backup | {} |", sizes.join(" | "));
+    let bytes = |figures: Option<&Figures>| figures.map_or(0, |figures| figures.repository_bytes) as f64;
+    let ratio = if bytes(restic) > 0.0 { format!("{:.3}", bytes(onggi) / bytes(restic)) } else { String::new() };
+    let _ = writeln!(page, "| repository after the first backup | {} | {ratio} |", sizes.join(" | "));
     Ok(page)
 }
 
-fn head(plan: &Plan, peers: &[Peer], command_line: &str) -> Result<String> {
+/// One row as it was just measured.
+pub fn measured(peers: &[Peer], figures: &[Figures], step: Step) -> String {
+    let last = |figures: &Figures| figures.costs.get(&step).and_then(|costs| costs.last().copied());
+    let cell = |(peer, figures): (&Peer, &Figures)| {
+        format!("{} {} {} MiB", peer.name(), seconds(last(figures)), memory(last(figures)))
+    };
+    let cells: Vec<_> = peers.iter().zip(figures).map(cell).collect();
+    format!("  {}: {}", step.title(), cells.join(", "))
+}
+
+fn head(plan: &Plan, peers: &[Peer], load: &Load, command_line: &str) -> Result<String> {
     let today = jiff::Zoned::now().date();
     let mut page = format!("### {today}\n\n{}.\n\n", machine::description());
     for peer in peers {
@@ -47,7 +62,9 @@ fn head(plan: &Plan, peers: &[Peer], command_line: &str) -> Result<String> {
     let _ = writeln!(
         page,
         "\nSet: {} MiB random, {} logs of {} MiB, {} small files, a sparse image of {} MiB with {} MiB of data. \
-         Medians of {} runs, the programs in turn. The source is in the page cache.\n\nCommand: `{command_line}`\n",
+         Medians of {} runs, of memory the most; each step by all programs in turn. The source is in the page cache. \
+         {}Ratios of processor and wall time above {TARGET} are bold: there onggi misses its aim.\n\nCommand: \
+         `{command_line}`\n",
         mib(set.random),
         set.logs,
         mib(set.log),
@@ -55,27 +72,34 @@ fn head(plan: &Plan, peers: &[Peer], command_line: &str) -> Result<String> {
         mib(set.image),
         set.extents * 16,
         plan.runs,
+        shared(load),
     );
     Ok(page)
 }
 
-fn seconds(cost: Option<&Cost>) -> String {
-    let figure = |cost: &Cost| format!("{:.2} ({:.2})", cost.processor.as_secs_f64(), cost.wall.as_secs_f64());
+fn shared(load: &Load) -> String {
+    let share = |percent| format!("Meanwhile other work took {percent:.0} % of the machine's processors. ");
+    load.percent().map_or_else(String::new, share)
+}
+
+fn seconds(cost: Option<Cost>) -> String {
+    let figure = |cost: Cost| format!("{:.2} ({:.2})", cost.processor.as_secs_f64(), cost.wall.as_secs_f64());
     cost.map_or_else(|| "–".into(), figure)
 }
 
-fn memory(cost: Option<&Cost>) -> String {
+fn memory(cost: Option<Cost>) -> String {
     cost.map_or_else(|| "–".into(), |cost| format!("{:.0}", mebibytes(cost.memory_kib << 10)))
 }
 
-/// How much more processor time the first needs.
-fn ratio(reference: Option<Cost>, ours: Option<Cost>) -> String {
-    match (reference, ours) {
-        (Some(reference), Some(ours)) if !ours.processor.is_zero() => {
-            format!("{:.1}", reference.processor.as_secs_f64() / ours.processor.as_secs_f64())
-        }
-        _ => "–".into(),
-    }
+/// Shares of processor time, and in parentheses of wall time; bold where they miss the target.
+fn ratios(ours: Option<Cost>, reference: Option<Cost>) -> String {
+    let (Some(ours), Some(reference)) = (ours, reference) else { return "–".into() };
+    let ratio = |ours: Duration, reference: Duration| match ours.as_secs_f64() / reference.as_secs_f64() {
+        ratio if !ratio.is_finite() => "–".into(),
+        ratio if ratio > TARGET => format!("**{ratio:.2}**"),
+        ratio => format!("{ratio:.2}"),
+    };
+    format!("{} ({})", ratio(ours.processor, reference.processor), ratio(ours.wall, reference.wall))
 }
 
 fn mebibytes(bytes: u64) -> f64 {
@@ -85,14 +109,15 @@ fn mebibytes(bytes: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
-    fn a_ratio_says_how_much_more_the_other_needs() {
-        let cost =
-            |seconds| Some(Cost { wall: Duration::ZERO, processor: Duration::from_secs(seconds), memory_kib: 0 });
-        assert_eq!(ratio(cost(9), cost(2)), "4.5");
-        assert_eq!(ratio(cost(9), cost(0)), "–");
-        assert_eq!(ratio(None, cost(2)), "–");
+    fn a_ratio_says_how_much_of_the_others_time_is_needed() {
+        let cost = |processor, wall| {
+            let [processor, wall] = [processor, wall].map(Duration::from_secs);
+            Some(Cost { wall, processor, memory_kib: 0 })
+        };
+        assert_eq!(ratios(cost(3, 9), cost(6, 10)), "0.50 (**0.90**)");
+        assert_eq!(ratios(cost(2, 2), cost(0, 4)), "– (0.50)");
+        assert_eq!(ratios(None, cost(2, 2)), "–");
     }
 }

@@ -28,6 +28,9 @@ pub struct Mixed {
 }
 
 impl Mixed {
+    /// Name of the random file, the largest that has no holes.
+    pub const LARGE: &str = "random.bin";
+
     /// About 2.8 GB to read, 1.9 GiB on disk: the set all published figures are of.
     pub const FULL: Self =
         Self { random: 512 * MIB, logs: 8, log: 64 * MIB, small: 20_000, image: 1536 * MIB, extents: 40 };
@@ -39,7 +42,7 @@ impl Mixed {
     pub fn write(&self, to: &Path) -> io::Result<()> {
         fs::create_dir_all(to.join("logs"))?;
         let mut random = Random::new(Random::VECTOR);
-        stream(&to.join("random.bin"), self.random, |piece| random.fill(piece))?;
+        stream(&to.join(Self::LARGE), self.random, |piece| random.fill(piece))?;
         for log in 0..self.logs {
             let mut lines = Lines::new(100 + log);
             stream(&to.join(format!("logs/server-{log}.log")), self.log, |piece| lines.fill(piece))?;
@@ -52,7 +55,7 @@ impl Mixed {
     pub fn change_one_percent(&self, at: &Path) -> io::Result<()> {
         let mut random = Random::new(7);
         for _ in 0..(self.random / MIB / 100).max(1) {
-            invert(&at.join("random.bin"), random.below(self.random / MIB) * MIB, MIB)?;
+            invert(&at.join(Self::LARGE), random.below(self.random / MIB) * MIB, MIB)?;
         }
         for log in 0..self.logs {
             invert(&at.join(format!("logs/server-{log}.log")), random.below(self.log / 2), self.log / 100)?;
