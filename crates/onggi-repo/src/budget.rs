@@ -135,6 +135,7 @@ impl BufferPool {
         let capacity = Self::cost(len);
         let found = if len < SMALL { None } else { self.0.class(capacity).pop() };
         let bytes = found.unwrap_or_else(|| {
+            self.0.make_room(capacity);
             self.0.bytes.fetch_add(capacity, Ordering::Relaxed);
             Vec::with_capacity(capacity)
         });
@@ -152,6 +153,17 @@ impl BufferPool {
 }
 
 impl Free {
+    /// Gives idle buffers of other lengths back to the system, the longest first, until one more fits.
+    fn make_room(&self, capacity: usize) {
+        for class in self.classes.iter().rev() {
+            let mut idle = class.lock().unwrap_or_else(PoisonError::into_inner);
+            while self.bytes.load(Ordering::Relaxed) + capacity > self.bytes_max {
+                let Some(bytes) = idle.pop() else { break };
+                self.bytes.fetch_sub(bytes.capacity(), Ordering::Relaxed);
+            }
+        }
+    }
+
     fn class(&self, capacity: usize) -> MutexGuard<'_, Vec<Vec<u8>>> {
         self.classes[capacity.ilog2() as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -228,6 +240,15 @@ mod tests {
         let _permit = budget.take(1).await.unwrap();
         let (waited, ()) = tokio::join!(budget.take(1), async { budget.close() });
         assert_eq!(waited.unwrap_err(), Closed);
+    }
+
+    #[test]
+    fn idle_buffers_make_room_for_those_of_another_length() {
+        let pool = BufferPool::new(3 * SMALL as u64);
+        drop((pool.take(SMALL), pool.take(SMALL)));
+        assert_eq!(pool.0.bytes.load(Ordering::Relaxed), 2 * SMALL);
+        let _large = pool.take(2 * SMALL);
+        assert_eq!(pool.0.bytes.load(Ordering::Relaxed), 3 * SMALL);
     }
 
     #[test]

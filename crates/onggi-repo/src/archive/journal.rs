@@ -49,10 +49,19 @@ pub(super) struct FinishedFile {
     pub token: Option<String>,
 }
 
+/// Bytes of records that are written in one go. A machine that stops loses no more than these, and then only time.
+const PENDING_MAX: usize = 64 << 10;
+
 /// The journal that this run writes.
 pub(super) struct Journal {
-    file: Mutex<Option<Scratch>>,
+    /// `None` once it is given up or removed.
+    writer: Mutex<Option<Writer>>,
     path: PathBuf,
+}
+
+struct Writer {
+    file: Scratch,
+    pending: Vec<u8>,
 }
 
 /// What an earlier run left: its records, and the packs it stored.
@@ -74,8 +83,8 @@ impl Journal {
         if !records.is_ours {
             drop(file);
             Scratch::remove(path)?;
-            let journal = Self { file: Mutex::new(Some(Scratch::kept(path)?)), path: path.to_path_buf() };
-            journal.write(&Record::Repository(repo.id()));
+            let journal = Self::writing(Scratch::kept(path)?, path);
+            journal.write(&Record::Repository(repo.id()), When::Now);
             return Ok((journal, None));
         }
         if is_torn {
@@ -83,17 +92,21 @@ impl Journal {
         }
         let packs = std::mem::take(&mut records.packs);
         let earlier = Earlier { records, file: Mutex::new(Scratch::kept(path)?) };
-        Ok((Self { file: Mutex::new(Some(file)), path: path.to_path_buf() }, Some((earlier, packs))))
+        Ok((Self::writing(file, path), Some((earlier, packs))))
+    }
+
+    fn writing(file: Scratch, path: &Path) -> Self {
+        Self { writer: Mutex::new(Some(Writer { file, pending: Vec::new() })), path: path.to_path_buf() }
     }
 
     /// A pack reached the storage.
     pub fn pack(&self, id: PackId) {
-        self.write(&Record::Pack(id));
+        self.write(&Record::Pack(id), When::Now);
     }
 
     /// A file was finished; `node` is its JSON, `token` the source's for its content.
     pub fn file(&self, path: &[u8], node: &[u8], token: Option<&str>) {
-        self.write(&Record::File(hex(path).into(), String::from_utf8_lossy(node), token.map(Cow::from)));
+        self.write(&Record::File(hex(path).into(), String::from_utf8_lossy(node), token.map(Cow::from)), When::Full);
     }
 
     /// A long file came so much further. The chunks follow `before` others.
@@ -102,25 +115,56 @@ impl Journal {
         for (number, some) in chunks.chunks(CHUNKS_MAX).enumerate() {
             let before = before + number * CHUNKS_MAX;
             let piece = Checkpoint { token: token.into(), before, chunks: some.into() };
-            self.write(&Record::Checkpoint((&path).into(), piece));
+            self.write(&Record::Checkpoint((&path).into(), piece), When::Now);
         }
     }
 
     /// A failing journal costs nothing but the resume: it is given up with a warning.
-    fn write(&self, record: &Record<'_>) {
-        let Ok(mut line) = serde_json::to_vec(record) else { return };
-        line.push(b'\n');
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Err(error)) = file.as_mut().map(|file| file.append(&line)) {
+    fn write(&self, record: &Record<'_>, when: When) {
+        let Ok(line) = serde_json::to_vec(record) else { return };
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Err(error)) = writer.as_mut().map(|writer| writer.take(&line, when)) {
             tracing::warn!(error = crate::error::chain(&error), "run journal is given up");
-            *file = None;
+            *writer = None;
         }
     }
 
     /// The run is committed: nothing is left to resume.
     pub fn remove(&self) -> Result<()> {
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if let Some(mut writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            writer.pending.clear();
+        }
         Scratch::remove(&self.path)
+    }
+}
+
+/// When records reach the file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Now,
+    /// When there are enough of them.
+    Full,
+}
+
+impl Writer {
+    fn take(&mut self, line: &[u8], when: When) -> Result<()> {
+        self.pending.extend_from_slice(line);
+        self.pending.push(b'\n');
+        if when == When::Now || self.pending.len() >= PENDING_MAX { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.file.append(&self.pending)?;
+        self.pending.clear();
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Err(error) = self.flush() {
+            tracing::debug!(error = crate::error::chain(&error), "last records of the run journal are not written");
+        }
     }
 }
 

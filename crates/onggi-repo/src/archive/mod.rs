@@ -194,6 +194,7 @@ impl Archive {
         self.shared.builder().put(path, &node)?;
         add(&self.shared.counters.files_unmodified, 1);
         add(&self.shared.counters.total_bytes_processed, node.size);
+        // The journal need not have it: a run that goes on where this one ends has the same parent.
         Ok(true)
     }
 

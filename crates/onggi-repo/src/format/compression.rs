@@ -1,7 +1,7 @@
 //! zstd in single frames of known size. Output never exceeds what the caller allows, whatever a frame claims.
 
 use super::fault::{FormatError, Result};
-use std::cell::RefCell;
+use std::{cell::RefCell, io::Cursor};
 use zstd::{
     bulk::{Compressor, Decompressor},
     zstd_safe,
@@ -48,10 +48,11 @@ pub(super) fn compress(level: i32, plaintext: &[u8], out: &mut Vec<u8>) {
             Some((set, compressor)) if *set == level => compressor,
             _ => &mut slot.insert((level, Compressor::new(level).expect("the level is in its bounds"))).1,
         };
-        let start = out.len();
-        out.resize(start + zstd_safe::compress_bound(plaintext.len()), 0);
-        let length = compressor.compress_to_buffer(plaintext, &mut out[start..]).expect("the bound is large enough");
-        out.truncate(start + length);
+        out.reserve(zstd_safe::compress_bound(plaintext.len()));
+        // Behind what is there, into room that need not be cleared first.
+        let mut room = Cursor::new(&mut *out);
+        room.set_position(room.get_ref().len() as u64);
+        compressor.compress_to_buffer(plaintext, &mut room).expect("the bound is large enough");
     });
 }
 
@@ -73,13 +74,12 @@ pub(super) fn decompress(what: &'static str, frame: &[u8], length_max: usize, ou
         None => bound(what, frame, length_max)?,
     };
     out.try_reserve_exact(length).map_err(|_| FormatError::invalid(what, "no memory for the content it claims"))?;
-    out.resize(length, 0);
     let written = DECOMPRESSOR.with_borrow_mut(|slot| {
         let decompressor = slot.get_or_insert_with(|| Decompressor::new().expect("memory for a small context"));
-        decompressor.decompress_to_buffer(frame, &mut out[..])
+        decompressor.decompress_to_buffer(frame, out)
     });
-    if let Ok(written) = written {
-        out.truncate(written);
+    // A buffer that is used again may have more room than was asked for.
+    if written.is_ok_and(|written| written <= length) {
         Ok(())
     } else {
         out.clear();

@@ -87,7 +87,6 @@ pub fn open<'a>(key: &MasterKey, sealed: &'a mut [u8]) -> Result<&'a mut [u8]> {
 pub fn open_into(key: &MasterKey, sealed: &[u8], out: &mut Vec<u8>) -> Result<()> {
     out.clear();
     let Parts { nonce, ciphertext, mac } = split(sealed)?;
-    out.resize(ciphertext.len(), 0);
     let computed = key.keys.decrypt(&nonce, ciphertext, out);
     if is_equal(computed, mac) {
         Ok(())

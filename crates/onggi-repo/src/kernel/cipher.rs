@@ -41,13 +41,16 @@ impl Keys {
         mac.finish()
     }
 
-    /// Decrypts into a buffer of the same length and returns the authentication code of the ciphertext, which the
-    /// caller must compare before it uses a byte of the output.
-    pub fn decrypt(&self, nonce: &[u8; 16], ciphertext: &[u8], out: &mut [u8]) -> [u8; 16] {
+    /// Appends the plaintext to a buffer and returns the authentication code of the ciphertext, which the caller must
+    /// compare before it uses a byte of the output.
+    pub fn decrypt(&self, nonce: &[u8; 16], ciphertext: &[u8], out: &mut Vec<u8>) -> [u8; 16] {
         let (mut ctr, mut mac) = (self.ctr(nonce), self.mac(nonce));
-        for (from, to) in ciphertext.chunks(SLICE).zip(out.chunks_mut(SLICE)) {
-            mac.update(from);
-            ctr.apply_keystream_b2b(from, to);
+        out.reserve(ciphertext.len());
+        for slice in ciphertext.chunks(SLICE) {
+            mac.update(slice);
+            let start = out.len();
+            out.extend_from_slice(slice);
+            ctr.apply_keystream(&mut out[start..]);
         }
         mac.finish()
     }
