@@ -72,6 +72,11 @@ fn bring_programs() -> Result<Vec<String>> {
         // It fails if anything at all is absent; what must be there is judged here.
         Command::new(&peers).current_dir(root()).status().context("start lab/peers/up")?;
     }
+    let etcd =
+        Command::new(root().join("lab/etcd/fetch")).current_dir(root()).status().context("start lab/etcd/fetch")?;
+    if !etcd.success() {
+        missing.push("etcd 3.4 and 3.5 (lab/etcd/fetch)".to_owned());
+    }
     let lab = root().join(".lab/bin");
     missing.extend(PEERS.iter().filter(|name| !lab.join(name).exists()).map(|name| format!("{name} (lab/peers/up)")));
     Ok(missing)

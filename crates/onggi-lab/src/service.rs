@@ -2,8 +2,9 @@
 
 use crate::peer;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// An OpenSSH server that lets one key in and keeps files in a folder of this test.
@@ -103,6 +104,105 @@ impl ObjectStore {
     /// The variables that carry the key.
     pub fn variables(&self) -> [(&'static str, String); 2] {
         ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].map(|name| (name, self.service.value(name)))
+    }
+}
+
+/// An etcd cluster with TLS on both sides, laid out as kubeadm lays out a control plane.
+pub struct EtcdCluster {
+    service: Service,
+}
+
+impl EtcdCluster {
+    /// Starts one with these options of `lab/etcd/up`, or says that the test is skipped.
+    #[track_caller]
+    pub fn start(options: &str) -> Option<Self> {
+        Some(Self { service: Service::start_with("etcd", &options.split_ascii_whitespace().collect::<Vec<_>>())? })
+    }
+
+    /// The members' client URLs.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.service.value("ETCD_ENDPOINTS").split(',').map(ToOwned::to_owned).collect()
+    }
+
+    /// A file below `kubernetes/pki`.
+    pub fn pki(&self, name: &str) -> PathBuf {
+        Path::new(&self.service.value("ETCD_PKI")).join(name)
+    }
+
+    /// The static pod of the first member.
+    pub fn manifest(&self) -> PathBuf {
+        self.service.value("ETCD_MANIFEST").into()
+    }
+
+    /// The folder with everything of it: data, logs, arguments.
+    pub fn state(&self) -> &Path {
+        self.service.state.path()
+    }
+
+    /// One of the programs of its version: etcd, etcdctl, and from 3.5 on etcdutl.
+    pub fn program(&self, name: &str) -> PathBuf {
+        Path::new(&self.service.value("ETCD_BIN")).join(name)
+    }
+
+    /// Runs etcdctl on it with these words and this input, and returns what it says.
+    ///
+    /// # Panics
+    /// If it fails.
+    #[track_caller]
+    pub fn ctl_with(&self, words: &[&str], input: &str) -> String {
+        let mut command = Command::new(self.state().join("ctl"));
+        command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("etcdctl starts");
+        child.stdin.take().expect("it is piped").write_all(input.as_bytes()).expect("etcdctl reads");
+        let output = child.wait_with_output().expect("etcdctl ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "etcdctl {}: {said}", words.join(" "));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The same without input; words are separated by blanks.
+    #[track_caller]
+    pub fn ctl(&self, line: &str) -> String {
+        self.ctl_with(&line.split_ascii_whitespace().collect::<Vec<_>>(), "")
+    }
+
+    /// Puts keys, each with its value, in transactions.
+    #[track_caller]
+    pub fn put<'a>(&self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        let lines: Vec<_> = pairs.into_iter().map(|(key, value)| format!("put {key} {value}\n")).collect();
+        for some in lines.chunks(500) {
+            self.ctl_with(&["txn"], &format!("\n{}\n\n", some.concat()));
+        }
+    }
+
+    /// How each member is, as etcdctl prints it.
+    pub fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.ctl("endpoint status -w json")).expect("etcdctl prints JSON")
+    }
+
+    /// Ends a member at once; returns when it is gone.
+    pub fn stop(&self, member: &str) {
+        self.member(&["stop", member, "KILL"]);
+    }
+
+    /// Starts a member again, and awaits that it serves.
+    pub fn restart(&self, member: &str) {
+        self.member(&["start", member]);
+        let number: usize = member.trim_start_matches('m').parse().expect("a member's name is mN");
+        let endpoint = &self.endpoints()[number - 1];
+        for _ in 0..100 {
+            let asked = Command::new(self.state().join("ctl")).args(["--endpoints", endpoint, "get", "/none"]).output();
+            if asked.is_ok_and(|output| output.status.success()) {
+                return;
+            }
+        }
+        panic!("{member} does not serve again");
+    }
+
+    fn member(&self, words: &[&str]) {
+        let (act, rest) = words.split_first().expect("an act");
+        let done = script("etcd", "member").arg(act).arg(self.state()).args(rest).status();
+        assert!(done.is_ok_and(|status| status.success()), "lab/etcd/member {words:?}");
     }
 }
 

@@ -16,6 +16,15 @@ const TLS: [(&str, &str); 6] = [
     ("received fatal alert", "it refuses the client certificate"),
 ];
 
+/// What etcd says to a user that may not, and what to do.
+const REFUSALS: [(&str, &str); 5] = [
+    ("permission denied", "the user needs the role root"),
+    ("authentication failed", "check `auth`"),
+    ("authentication is not enabled", "remove `auth`: the cluster has no users"),
+    ("user name is empty", "set `auth`: the cluster has authentication enabled"),
+    ("user not found", "set `auth`: the cluster has authentication enabled"),
+];
+
 /// A connection that could not be made or was lost.
 pub(super) fn of_transport(error: &(dyn Error + 'static)) -> SourceError {
     let mut causes = vec![error.to_string()];
@@ -39,17 +48,12 @@ pub(super) fn of_status(status: &Status) -> SourceError {
         return of_transport(cause);
     }
     let text = status.message();
+    // Codes differ between versions and calls, the words do not.
+    if let Some((_, remedy)) = REFUSALS.iter().find(|(word, _)| text.contains(word)) {
+        return SourceError::Denied(format!("{text}; {remedy}"));
+    }
     match status.code() {
-        Code::PermissionDenied => SourceError::Denied(format!("{text}; the user needs the role root")),
-        Code::Unauthenticated => SourceError::Denied(text.to_owned()),
-        Code::InvalidArgument if text.contains("authentication failed") || text.contains("user name is empty") => {
-            let remedy = "set `auth` in the configuration: the cluster has authentication enabled";
-            SourceError::Denied(format!("{text}; {remedy}"))
-        }
-        // What 3.4 says of a call without a user.
-        _ if text.contains("user not found") => {
-            SourceError::Denied(format!("{text}; set `auth`: the cluster has authentication enabled"))
-        }
+        Code::PermissionDenied | Code::Unauthenticated => SourceError::Denied(text.to_owned()),
         Code::ResourceExhausted => SourceError::Busy(text.to_owned()),
         _ => SourceError::Unreachable(text.to_owned()),
     }

@@ -1,5 +1,6 @@
 //! The real members, over gRPC.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +25,8 @@ const HASH: Duration = Duration::from_mins(2);
 /// Longer than any pause of a member that still sends a snapshot.
 const SILENCE: Duration = Duration::from_secs(30);
 const PING: Duration = Duration::from_secs(10);
+/// Connections that end before the first answer, until that is taken for one.
+const ENTER_MAX: u32 = 4;
 /// Bytes on the way to us; a snapshot of a far member needs more than the 64 KiB that HTTP/2 begins with.
 const WINDOW_BYTES: u32 = 2 << 20;
 /// The largest answer: a member may run with a large `--max-request-bytes`.
@@ -35,8 +38,7 @@ pub(crate) struct Grpc;
 #[async_trait]
 impl Dial for Grpc {
     async fn dial(&self, cx: &Context, access: &Access, endpoint: &str) -> Result<Box<dyn Member>> {
-        let channel = limited(cx, CONNECT, "connect", connect(access, endpoint)).await?;
-        let mut connection = Connection { channel, token: None };
+        let mut connection = enter(cx, access, endpoint).await?;
         if let Some((name, password)) = &access.user {
             let request = pb::AuthenticateRequest { name: name.clone(), password: password.expose_secret().to_owned() };
             let answer: pb::AuthenticateResponse =
@@ -46,6 +48,27 @@ impl Dial for Grpc {
         }
         Ok(Box::new(connection))
     }
+}
+
+/// A connection on which the member answers. It sees the client certificate only after its own side of the handshake,
+/// and if it refuses it, what arrives first is a matter of chance: the alert that says so, or the end.
+async fn enter(cx: &Context, access: &Access, endpoint: &str) -> Result<Connection> {
+    for _ in 0..ENTER_MAX {
+        let channel = limited(cx, CONNECT, "connect", connect(access, endpoint)).await?;
+        let connection = Connection { channel, token: None };
+        let work = connection.call("/etcdserverpb.Maintenance/Status", pb::StatusRequest {});
+        let answer: Result<pb::StatusResponse, _> = limited(cx, ANSWER, "Status", work).await?;
+        match answer {
+            Err(status) if status.source().is_some() => match error::of_status(&status) {
+                SourceError::Unreachable(_) => {}
+                error => return Err(error),
+            },
+            // A user may be needed: that is another matter.
+            _ => return Ok(connection),
+        }
+    }
+    let text = "it ends every connection before the first answer, as it does when it refuses the client certificate";
+    Err(SourceError::Denied(text.to_owned()))
 }
 
 async fn connect(access: &Access, endpoint: &str) -> Result<Channel> {

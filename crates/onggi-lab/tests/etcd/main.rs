@@ -1,0 +1,6 @@
+//! onggi's program beside real clusters of etcd, with etcdctl and etcdutl as judges.
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test")]
+
+mod capture;
+mod place;
+mod proxy;
