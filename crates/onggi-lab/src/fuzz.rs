@@ -11,6 +11,10 @@ use onggi_repo::format::{
     Tree, decode_blob, pack, seal, unpacked,
 };
 use onggi_source::TreePath;
+use onggi_source::etcd::bolt::{Bolt, BoltError};
+use onggi_source::etcd::content::Content;
+use onggi_source::etcd::hashkv::{HashKv, Newest};
+use onggi_source::etcd::survey::Survey;
 use onggi_source::paths::{Asked, Case, Pattern, Patterns};
 use onggi_ssh::PublicKey;
 use onggi_ssh::known_hosts::{KnownHosts, Verdict};
@@ -38,6 +42,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("expression", expression),
     ("location", location),
     ("known_hosts", known_hosts),
+    ("bolt", bolt),
 ];
 
 fn key() -> MasterKey {
@@ -222,4 +227,29 @@ pub fn known_hosts(bytes: &[u8]) {
     };
     let _ = judge(&text);
     assert!(matches!(judge(&format!("{text}\n@revoked * {KEY}")), Verdict::Revoked(_)));
+}
+
+/// A database of etcd, as it comes and with metas that are signed anew: what a walk accepts, its census covers.
+pub fn bolt(bytes: &[u8]) {
+    let mut signed = bytes.to_vec();
+    for page in [0, 4096] {
+        if let Some(meta) = signed.get_mut(page + 16..page + 80) {
+            let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+            let checksum = meta[..56].iter().fold(0xcbf2_9ce4_8422_2325, step);
+            meta[56..].copy_from_slice(&checksum.to_le_bytes());
+        }
+    }
+    for bytes in [bytes, &signed] {
+        let _ = futures::executor::block_on(examine(bytes));
+    }
+}
+
+async fn examine(bytes: &[u8]) -> Result<(), BoltError> {
+    let bolt = Bolt::open(bytes, bytes.len() as u64).await?;
+    let survey = Survey::take(&bolt).await?;
+    let newest = Newest::find(&bolt, survey.compact_revision).await?;
+    let hash_kv = newest.map(|newest| HashKv::new(newest, [survey.compact_revision]));
+    let content = Content::check(&bolt, &survey, hash_kv).await?;
+    assert_eq!(content.census.used + content.census.free, bolt.meta().pages);
+    Ok(())
 }
