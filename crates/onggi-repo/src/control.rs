@@ -10,6 +10,8 @@ use onggi_storage::{FileType, Handle, OwnFolder, OwnName, Storage, StorageError}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Control {
     Config,
+    /// Of the version before; nothing reads it but people.
+    OldConfig,
     Key(KeyId),
 }
 
@@ -19,6 +21,7 @@ impl Control {
     fn handle(self) -> Handle {
         let name = match self {
             Self::Config => "config".into(),
+            Self::OldConfig => "config-1".into(),
             Self::Key(id) => format!("{KEY_PREFIX}{id}"),
         };
         Handle::Own(OwnFolder::Control, OwnName::new(name).expect("letters, digits and a dash are a name"))
@@ -35,6 +38,12 @@ pub(crate) async fn write(storage: &dyn Storage, what: &Control, content: Bytes)
         }
         answer => answer.act(|| format!("create {handle}")),
     }
+}
+
+/// Writes a copy in the place of another.
+pub(crate) async fn replace(storage: &dyn Storage, what: &Control, content: Bytes) -> Result<()> {
+    remove(storage, what).await?;
+    write(storage, what, content).await
 }
 
 /// Reads a copy.

@@ -1,4 +1,4 @@
-//! The repository: an encrypted, deduplicated store of snapshots in the restic format, version 2.
+//! The repository: an encrypted, deduplicated store of snapshots in the restic format, version 2; version 1 is read.
 //!
 //! `format` says what the bytes mean and touches nothing; `kernel` holds the loops over every byte. Above them stand the
 //! open [`Repository`], its index and locks; then reading, writing ([`archive`]), and what keeps a repository in order:
@@ -55,6 +55,7 @@ mod snapshot;
 mod snapshot_query;
 pub mod stats;
 mod task;
+pub mod upgrade;
 pub mod verify;
 mod walk;
 

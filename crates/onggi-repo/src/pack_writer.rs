@@ -61,6 +61,7 @@ impl PackWriter {
 
     /// Adds a sealed blob; waits while too many packs are on their way.
     pub async fn add(&mut self, kind: BlobKind, id: BlobId, sealed: &[u8], uncompressed: Option<u32>) -> Result<()> {
+        self.repo.check_version()?;
         let which = clock::random_below(&*self.repo.env().clock, OPEN as u64) as usize;
         let target = if kind == BlobKind::Data { TARGET } else { TARGET / 4 };
         let open = &mut self.open[usize::from(kind == BlobKind::Tree)][which];

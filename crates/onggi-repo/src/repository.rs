@@ -192,6 +192,9 @@ fn draw_polynomial(env: &Environment) -> Polynomial {
     }
 }
 
+/// The problem of a config whose copy was used.
+pub(crate) const CONFIG_DAMAGED: &str = "config-damaged";
+
 /// Reads the config, or its control copy when it is lost or damaged.
 async fn read_config(storage: &dyn Storage, master: &MasterKey, problems: &mut Vec<Problem>) -> Result<Config> {
     let first = storage.read(Handle::Config, None).await.act(|| "read config".into());
@@ -203,7 +206,7 @@ async fn read_config(storage: &dyn Storage, master: &MasterKey, problems: &mut V
     let copy = control::read(storage, &Control::Config).await.and_then(|sealed| open_config(master, &sealed));
     match copy {
         Ok(config) => {
-            problems.push(Problem::of("config-damaged", "config", &error));
+            problems.push(Problem::of(CONFIG_DAMAGED, "config", &error));
             Ok(config)
         }
         Err(_) if error.is_not_found() => Err(RepoError::NoRepository(storage.properties().location)),

@@ -165,6 +165,7 @@ fn hint_of_repo(error: &RepoError) -> Option<&'static str> {
         RepoError::Ambiguous(_) => "give more digits of the id",
         RepoError::AlreadyExists(_) => "use it as it is, or choose another place",
         RepoError::Unverified(_) => "repeat the backup; `onggi repository verify` names what is wrong",
+        RepoError::Refused { guard: "version", .. } => "`onggi repository upgrade` gives it the present version",
         RepoError::LockLost(_) => "repeat the command; what was stored is used again",
         RepoError::Storage(_, StorageError::Full(_)) => {
             "free space there, or `onggi repository prune`; then repeat the command"

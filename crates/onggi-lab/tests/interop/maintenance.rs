@@ -75,3 +75,27 @@ fn what_restic_forgot_and_pruned_onggi_no_longer_has() {
         assert_eq!(place.snapshots(&Program::Onggi).len(), 1);
     }
 }
+
+#[test]
+fn a_repository_of_version_1_is_read_then_upgraded_and_never_written_before() {
+    for restic in peer::restics() {
+        let place = Place::new();
+        std::fs::create_dir(place.path("source")).unwrap();
+        std::fs::write(place.path("source/text"), "line by line\n".repeat(20_000)).unwrap();
+        place.run(&restic, "init --repository-version 1").ok();
+        place.run(&restic, "backup {source}").ok();
+        place.run(&Program::Onggi, "repository verify --read-data").ok();
+        place.run(&Program::Onggi, "restore latest --privileged --target {out}").ok();
+        place.assert_restored("out", Aspects { times: false, ..Aspects::ALL });
+        let refused = place.run(&Program::Onggi, "backup {source}").ends(5);
+        assert!(refused.err.contains("onggi repository upgrade"), "{refused:?}");
+        place.run(&restic, "check --read-data").ok();
+        place.run(&Program::Onggi, "repository upgrade --dry-run").ok();
+        place.run(&Program::Onggi, "repository upgrade --yes").ok();
+        std::fs::write(place.path("source/more"), "other lines\n".repeat(20_000)).unwrap();
+        place.run(&Program::Onggi, "backup {source}").ok();
+        place.run(&restic, "check --read-data").ok();
+        let again = place.run(&Program::Onggi, "repository upgrade --yes").ok();
+        assert!(again.contains("already"), "{again}");
+    }
+}

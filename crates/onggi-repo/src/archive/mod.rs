@@ -104,6 +104,7 @@ impl Archive {
     /// that someone else just removed.
     pub async fn begin(repo: &Repository, lock: &Lock, options: ArchiveOptions) -> Result<Self> {
         lock.check()?;
+        repo.check_version()?;
         let mut roots = Vec::new();
         for parent in &options.parents {
             roots.push(repo.snapshot(*parent).await?.tree);

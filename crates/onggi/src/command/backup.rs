@@ -125,6 +125,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
 }
 
 async fn back_up_all(args: &Args, selected: &Selected, session: &Session, opened: &Opened) -> Result<Exit, Failure> {
+    opened.repo.check_version().map_err(|error| Failure::repository("back up", &error))?;
     let run = session.run(Purpose::Backup);
     let history =
         History::load(&opened.repo).await.map_err(|error| Failure::repository("read the snapshots", &error))?;

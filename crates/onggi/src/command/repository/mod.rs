@@ -7,6 +7,7 @@ pub mod prune;
 pub mod repair;
 pub mod stats;
 pub mod unlock;
+pub mod upgrade;
 pub mod verify;
 
 use clap::Subcommand;
@@ -34,6 +35,7 @@ pub enum Verb {
     Prune(prune::Args),
     Unlock(unlock::Args),
     Repair(repair::Args),
+    Upgrade(upgrade::Args),
     Stats(stats::Args),
     Key(key::Args),
 }
@@ -46,6 +48,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
         Verb::List(args) => list::run(args, session).await,
         Verb::Prune(args) => prune::run(args, session).await,
         Verb::Repair(args) => repair::run(args, session).await,
+        Verb::Upgrade(args) => upgrade::run(args, session).await,
         Verb::Stats(args) => stats::run(args, session).await,
         Verb::Unlock(args) => unlock::run(args, session).await,
         Verb::Key(args) => key::run(args, session).await,
