@@ -11,6 +11,7 @@ use bed::{Bed, Wish, bench};
 use onggi_engine::{
     backup::Parents,
     report::{UnitOutcome, UnitReport},
+    watch::{Event, Live, Watch},
 };
 use onggi_source::{
     Base, Capabilities, Capture, Chunking, Content, Context, Facts, Image, Item, Items, Known, Layout, ReadAt,
@@ -19,7 +20,10 @@ use onggi_source::{
 use onggi_storage::clock::{Clock, TestClock, random_below};
 use std::{
     ops::Range,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 /// A disk with holes that remembers where it was written.
@@ -215,5 +219,36 @@ async fn a_version_that_is_given_twice_is_found_by_the_nth_run() {
     is_exposed(&report);
     assert!(before != disk.content && read > disk.content.len() as u64);
     disk.unchanged.clear();
+    bed::stored(&run(&bed, &disk, &wish).await.0);
+}
+
+#[derive(Default)]
+struct Watched(OnceLock<Arc<Live>>);
+
+impl Watch for Watched {
+    fn event(&self, event: Event) {
+        match event {
+            Event::Started { live, .. } => drop(self.0.set(live)),
+            Event::Item { path, .. } if path.as_bytes() == b"disk.raw" => {
+                assert_eq!(self.0.get().unwrap().bytes.get(), LENGTH, "before the file counts as done");
+            }
+            _ => {}
+        }
+    }
+}
+
+const LENGTH: u64 = 24 << 20;
+
+#[tokio::test]
+async fn the_bytes_of_a_long_file_are_counted_while_it_is_read() {
+    let bed = Bed::new().await;
+    let mut disk = unchanged(&bed, Chunking::Default).await;
+    for version in [Version::Token(b"generation 1".to_vec()), Version::Unknown] {
+        disk.version = version;
+        let wish = Wish { watch: Arc::new(Watched::default()), ..Wish::default() };
+        bed::stored(&run(&bed, &disk, &wish).await.0);
+    }
+    disk.unchanged.clear();
+    let wish = Wish { watch: Arc::new(Watched::default()), ..Wish::default() };
     bed::stored(&run(&bed, &disk, &wish).await.0);
 }

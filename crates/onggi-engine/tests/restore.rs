@@ -297,6 +297,12 @@ async fn one_file_or_folder_lands_in_the_target() {
     };
     let tree = case.tree(nodes()).await;
     let wanted = locate(&tree, &[], &TreePath::new("f").unwrap()).await.unwrap();
+    let (root, told) = (TreePath::new("home/ann/d").unwrap(), TreePath::new("home/ann/d/e/f").unwrap());
+    assert_eq!(
+        locate(&tree, &[root], &told).await.unwrap(),
+        TreePath::new("d/e/f").unwrap(),
+        "as the snapshot calls it"
+    );
     assert_eq!(wanted, TreePath::new("d/e/f").unwrap());
     assert_eq!(tree.list(&TreePath::new("d/e").unwrap()).await.unwrap()[0].length, 1);
     let nodes = nodes();

@@ -2,6 +2,7 @@
 //! without what is known to be unchanged.
 
 use super::{proof::Trust, rate::Rate, trail::Trail};
+use crate::watch::Live;
 use futures::{StreamExt, stream::FuturesOrdered};
 use onggi_repo::{
     RepoError, Repository,
@@ -54,8 +55,6 @@ impl From<Stop> for Failure {
 /// A content that came in.
 pub(super) struct Read {
     pub content: PendingContent,
-    /// Bytes of the whole content.
-    pub length: u64,
     /// It changed while it was read, twice; what was read is kept.
     pub doubt: Option<Problem>,
 }
@@ -65,6 +64,7 @@ pub(super) struct Reader<'a> {
     pub cx: &'a Context,
     pub repo: &'a Repository,
     pub archive: &'a Archive,
+    pub live: &'a Live,
     pub trust: Trust,
     pub rate: Option<Rate>,
 }
@@ -109,7 +109,7 @@ impl Reader<'_> {
         match content {
             Content::None => {
                 let writer = self.archive.content(Cutting::Default, Some(0)).await?;
-                Ok(Read { content: writer.finish(), length: 0, doubt: None })
+                Ok(Read { content: writer.finish(), doubt: None })
             }
             Content::Inline(bytes) => {
                 let mut writer = self.archive.content(cutting(chunking), Some(bytes.len() as u64)).await?;
@@ -186,6 +186,7 @@ impl Reader<'_> {
             Some(trail) => trail.resume(self.archive, writer, layout.length).await?,
             None => 0,
         };
+        self.live.bytes.add(start);
         self.copy_range(writer, content, &layout, start..layout.length, trail).await.map(|()| true)
     }
 
@@ -209,7 +210,8 @@ impl Reader<'_> {
                     if !self.keeps(writer, (path, content), layout, before, chunks.clone()).await? {
                         return Ok(false);
                     }
-                    writer.keep(&before.chunks[chunks]).await?;
+                    writer.keep(&before.chunks[chunks.clone()]).await?;
+                    self.live.bytes.add(before.chunks[chunks].iter().map(|(_, length)| length).sum());
                 }
                 Step::Chunk(from) => {
                     let mut position = from;
@@ -246,10 +248,12 @@ impl Reader<'_> {
         for data in layout.data[first..].iter().take_while(|data| data.start < range.end) {
             let (start, end) = (data.start.max(position), data.end.min(range.end));
             writer.zeros(start - position).await?;
+            self.live.bytes.add(start - position);
             self.copy_data(writer, content, start..end, trail.as_deref_mut()).await?;
             position = end;
         }
         writer.zeros(range.end - position).await?;
+        self.live.bytes.add(range.end - position);
         Ok(())
     }
 
@@ -274,7 +278,9 @@ impl Reader<'_> {
                 next += length as u64;
             }
             let Some(window) = reading.next().await else { return Ok(()) };
-            writer.write(window?).await?;
+            let window = window?;
+            self.moved(window.len() as u64);
+            writer.write(window).await?;
             if let Some(trail) = &mut trail {
                 trail.came(self.archive, writer);
             }
@@ -295,7 +301,14 @@ impl Reader<'_> {
     async fn write_all(&self, writer: &mut ContentWriter, bytes: &[u8]) -> Result<(), Failure> {
         self.cx.check()?;
         self.wait(bytes.len()).await?;
+        self.moved(bytes.len() as u64);
         Ok(writer.write_bytes(bytes).await?)
+    }
+
+    /// So many bytes more were read. What is read twice counts twice: a watcher sees that work goes on.
+    fn moved(&self, bytes: u64) {
+        self.live.bytes.add(bytes);
+        self.live.bytes_moved.add(bytes);
     }
 
     pub(super) async fn wait(&self, length: usize) -> Result<(), Stop> {
@@ -323,10 +336,7 @@ fn planner(layout: &Layout, before: &Before) -> Option<Planner> {
 /// Finishes a writer, or gives it up without tearing the archive.
 fn end(writer: ContentWriter, written: Result<(), Failure>) -> Result<Read, Failure> {
     match written {
-        Ok(()) => {
-            let length = writer.len();
-            Ok(Read { content: writer.finish(), length, doubt: None })
-        }
+        Ok(()) => Ok(Read { content: writer.finish(), doubt: None }),
         Err(failure) => {
             writer.abandon();
             Err(failure)

@@ -77,7 +77,7 @@ impl<'a> Sink<'a> {
     ) -> Self {
         let rate = unit.member.plan.rate.map(Rate::new);
         Self {
-            reader: Reader { cx, repo, archive, trust, rate },
+            reader: Reader { cx, repo, archive, live: &unit.live, trust, rate },
             unit,
             versions,
             torn: AtomicBool::new(false),
@@ -157,7 +157,8 @@ impl<'a> Sink<'a> {
         if !kept.map_err(|error| self.fail(error))? {
             return Ok(Some(file_node(item)));
         }
-        self.done(item, parent.size, "unmodified");
+        self.live().bytes.add(parent.size);
+        self.done(item, "unmodified");
         Ok(None)
     }
 
@@ -225,15 +226,14 @@ impl<'a> Sink<'a> {
     }
 
     async fn put_file(&self, item: Item, new: Node, read: Read, is_known: bool) -> Result<Pushed> {
-        let Read { content, length, doubt } = read;
+        let Read { content, doubt } = read;
         let content = content.with_token(trail::version(&item));
         let put = self.reader.archive.put_file(item.path.as_bytes(), new, content).await;
         put.map_err(|error| self.fail(error))?;
         if let Some(problem) = doubt {
             self.reader.cx.problem(Problem { path: Some(item.path.clone()), ..problem });
         }
-        self.live().bytes_moved.add(length);
-        self.done(&item, length, if is_known { "changed" } else { "new" });
+        self.done(&item, if is_known { "changed" } else { "new" });
         Ok(if is_known { Pushed::Changed } else { Pushed::New })
     }
 
@@ -245,10 +245,8 @@ impl<'a> Sink<'a> {
         self.reader.cx.problem(Problem { path: Some(item.path), ..problem });
     }
 
-    fn done(&self, item: &Item, length: u64, what: &'static str) {
-        let live = self.live();
-        live.files.add(1);
-        live.bytes.add(length);
+    fn done(&self, item: &Item, what: &'static str) {
+        self.live().files.add(1);
         if self.unit.member.plan.manifest.is_some() {
             let mut noted = self.noted();
             if let Version::Token(token) = &item.version {

@@ -59,6 +59,13 @@ pub async fn locate(tree: &SnapshotTree, roots: &[TreePath], wanted: &TreePath) 
         if tree.find(&below).await?.is_some() {
             return Ok(below);
         }
+        // A relative path is stored under its name; the snapshot calls it by its whole path.
+        let outside = root.parent().map_or(0, |parent| parent.components().count());
+        if let Some(named) = below_name(root, wanted, outside)
+            && tree.find(&named).await?.is_some()
+        {
+            return Ok(named);
+        }
     }
     let mut found = ending_in(tree, wanted).await?;
     match (found.len(), found.pop()) {
@@ -70,6 +77,11 @@ pub async fn locate(tree: &SnapshotTree, roots: &[TreePath], wanted: &TreePath) 
             Err(RepoError::Ambiguous(format!("{wanted} ({})", names.join(", "))))
         }
     }
+}
+
+fn below_name(root: &TreePath, wanted: &TreePath, outside: usize) -> Option<TreePath> {
+    let inside = wanted.starts_with(root).then(|| wanted.components().skip(outside))?;
+    inside.into_iter().try_fold(TreePath::root(), |path, name| path.join(name).ok())
 }
 
 async fn ending_in(tree: &SnapshotTree, wanted: &TreePath) -> Result<Vec<TreePath>, RepoError> {

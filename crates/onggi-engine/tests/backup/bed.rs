@@ -5,7 +5,7 @@ use onggi_engine::{
     backup::{ATTEMPTS_DEFAULT, HOLD_DEFAULT, History, Job, Member, Parents, UnitPlan, back_up},
     recover::{Recovery, recover},
     report::{RunReport, UnitOutcome, UnitReport},
-    watch::Unwatched,
+    watch::{Unwatched, Watch},
 };
 use onggi_repo::{
     Compute, Environment, Host, Lock, LockKind, NewRepository, Repository, WriteBudget,
@@ -44,6 +44,7 @@ pub struct Wish {
     pub parents: Parents,
     pub dry_run: bool,
     pub journal: Option<PathBuf>,
+    pub watch: Arc<dyn Watch>,
 }
 
 impl Default for Wish {
@@ -56,6 +57,7 @@ impl Default for Wish {
             parents: Parents::Newest,
             dry_run: false,
             journal: None,
+            watch: Arc::new(Unwatched),
         }
     }
 }
@@ -83,7 +85,7 @@ impl Bed {
             spill: None,
             dry_run: wish.dry_run,
             program_version: "onggi test".into(),
-            watch: Arc::new(Unwatched),
+            watch: wish.watch.clone(),
         }
     }
 

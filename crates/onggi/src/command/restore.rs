@@ -211,7 +211,7 @@ fn selection(args: &Args) -> Result<Selection, Failure> {
 }
 
 fn not_located(wanted: &TreePath, error: &onggi_repo::RepoError) -> Failure {
-    let name = escape(wanted.as_bytes());
+    let name = format!("/{}", escape(wanted.as_bytes()));
     match error {
         onggi_repo::RepoError::Missing(_) => Failure::new(Exit::Failed, format!("restore {name}"))
             .because("it is not in this snapshot")
@@ -230,8 +230,8 @@ fn failure(target: &Path, error: &RestoreError) -> Failure {
             Failure::usage(act).because(error).hint("choose another folder, or say --existing keep, replace or newer")
         }
         RestoreError::Live => Failure::usage(act).because(error).hint("choose another folder, or say --in-place"),
-        RestoreError::Full { .. } => Failure::new(Exit::Full, act)
-            .because(error)
+        RestoreError::Full { needed, free, .. } => Failure::new(Exit::Full, act)
+            .because(format!("it is full: {} are needed and {} are free", figure::bytes(*needed), figure::bytes(*free)))
             .hint("free space or choose another folder; --existing keep goes on where it stood"),
         RestoreError::Target(_, fault) => Failure::local(act, fault),
         RestoreError::Repository(error) => Failure::repository(act, error),
