@@ -6,6 +6,7 @@
 //! [`content`] and [`hashkv`], `capture` stores it with the [`model::Notes`] that a restore reads.
 
 mod access;
+mod blank;
 pub mod bolt;
 mod capture;
 mod client;
@@ -13,6 +14,7 @@ mod cluster;
 mod config;
 pub mod content;
 pub mod hashkv;
+mod import;
 pub mod key_value;
 pub mod manifest;
 pub mod model;
@@ -39,6 +41,7 @@ use crate::source::{Base, Capabilities, Capture, Image, Result, Source, SourceEr
 use self::client::{Dial, Grpc};
 use self::cluster::Cluster;
 pub use self::config::{AuthConfig, EtcdConfig, PkiMode, TlsConfig};
+pub use self::import::SnapshotFiles;
 use self::model::Notes;
 
 /// A configured cluster. Its one unit is named by the cluster's id.

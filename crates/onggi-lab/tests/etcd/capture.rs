@@ -256,3 +256,28 @@ fn a_spool_without_room_is_refused_before_the_first_byte() {
     assert!(unmounted.is_ok_and(|status| status.success()));
     ended.ends(7).says("the spool needs");
 }
+
+#[test]
+fn files_of_etcdctl_are_taken_over_once_and_broken_ones_are_not() {
+    let Some(cluster) = EtcdCluster::start("--version 3.4 --fill 100") else { return };
+    let place = Place::new(&json!({}));
+    let folder = place.path("backup");
+    fs::create_dir(&folder).unwrap();
+    let save = |name: &str| {
+        let path = folder.join(name);
+        cluster.ctl(&format!("snapshot save {}", path.display()));
+        path
+    };
+    save("etcd-snapshot-2020-03-04_05-06-07_UTC.db");
+    let broken = save("etcd-snapshot-2020-03-05_05-06-07_UTC.db");
+    let bytes = fs::read(&broken).unwrap();
+    fs::write(&broken, &bytes[..bytes.len() / 2]).unwrap();
+    let line = format!("import etcd-files {} --cluster prod", folder.display());
+    place.onggi(&line).ends(4).says("was cut");
+    let (notes, file) = place.newest("prod");
+    assert_eq!((&notes["verified"], fs::read(file).unwrap()), (&json!("L2"), bytes));
+    fs::remove_file(broken).unwrap();
+    place.onggi(&line).ends(0).says("1 file there already");
+    let snapshots = place.onggi("snapshots --json").ends(0).json();
+    assert!(snapshots[0]["time"].as_str().unwrap().starts_with("2020-03-04T05:06:07"));
+}

@@ -6,15 +6,17 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::Etcd;
+use super::blank::Blanked;
+use super::bolt::Reached;
 use super::cluster::{Cluster, is_tested};
-use super::model::{ClusterId, FORMAT, HashKvNote, Notes, SNAPSHOT_FILE};
+use super::model::{ClusterId, HashKvNote, Notes, SNAPSHOT_FILE};
 use super::select::Found;
 use super::snapshot::{Received, TRAILER_BYTES, receive};
-use super::verify::{Examined, examine};
+use super::verify::{Examined, Members, examine};
 use crate::context::{Context, Problem, Progress};
 use crate::item::{Chunking, Content, Item, Metadata};
 use crate::path::TreePath;
-use crate::source::{Capture, Facts, Items, Result, SourceError};
+use crate::source::{Capture, Facts, Items, ReadAt, Result, SourceError};
 
 /// Pages are rewritten in place, so chunks are cut at fixed places, and small ones find more that is the same.
 const CHUNKING: Chunking = Chunking::Fixed(64 << 10);
@@ -37,6 +39,8 @@ struct Proved {
     notes: Notes,
     tags: Vec<String>,
     problems: Vec<Problem>,
+    /// The pages that are stored; `None`: all.
+    used: Option<Reached>,
 }
 
 /// Reads a snapshot into the spool; again, and at last from another member, if the stream breaks.
@@ -80,36 +84,56 @@ impl Capture for Taken<'_> {
             cx.problem(problem.clone());
         }
         let root = self.etcd.root()?;
-        let directory = |path: &TreePath| {
-            let metadata = Metadata { mode: 0o755, mtime: self.started_at, ..Metadata::default() };
-            Item::directory(path.clone()).with_metadata(metadata)
-        };
-        let top = root.parent().unwrap_or_else(TreePath::root);
-        for path in [&top, &root] {
-            out.push(directory(path), Content::None).await?;
-        }
         let size = self.received.db_size + TRAILER_BYTES;
-        let metadata = Metadata { mode: 0o600, mtime: self.started_at, links: 1, size, ..Metadata::default() };
-        let file = root.join(SNAPSHOT_FILE).map_err(|error| SourceError::Denied(error.to_string()))?;
-        let item = Item::file(file).with_metadata(metadata).with_chunking(CHUNKING);
-        out.push(item, Content::At(&*self.received.spool)).await?;
-        for path in [&root, &top] {
-            out.leave(path).await?;
+        let spool: &dyn ReadAt = &*self.received.spool;
+        match &proved.used {
+            Some(used) => {
+                let blanked = Blanked::new(cx, spool, used, proved.notes.page_size, self.received.db_size).await?;
+                push(out, &root, self.started_at, size, &blanked).await?;
+            }
+            None => push(out, &root, self.started_at, size, spool).await?,
         }
         let notes = serde_json::to_value(&proved.notes).map_err(|error| SourceError::Incomplete(error.to_string()))?;
         Ok(Facts { roots: vec![root], tags: proved.tags.clone(), notes, ..Facts::new(self.started_at) })
     }
 }
 
+/// Pushes the file and the directories above it.
+pub(super) async fn push(
+    out: &dyn Items,
+    root: &TreePath,
+    taken_at: Timestamp,
+    size: u64,
+    content: &dyn ReadAt,
+) -> Result<()> {
+    let top = root.parent().unwrap_or_else(TreePath::root);
+    for path in [&top, root] {
+        let metadata = Metadata { mode: 0o755, mtime: taken_at, ..Metadata::default() };
+        out.push(Item::directory(path.clone()).with_metadata(metadata), Content::None).await?;
+    }
+    let metadata = Metadata { mode: 0o600, mtime: taken_at, links: 1, size, ..Metadata::default() };
+    let file = root.join(SNAPSHOT_FILE).map_err(|error| SourceError::Denied(error.to_string()))?;
+    let item = Item::file(file).with_metadata(metadata).with_chunking(CHUNKING);
+    out.push(item, Content::At(content)).await?;
+    for path in [root, &top] {
+        out.leave(path).await?;
+    }
+    Ok(())
+}
+
 impl Taken<'_> {
     async fn prove(&self, cx: &Context) -> Result<Proved> {
         cx.monitor.progress(Progress::Phase("checking the snapshot".to_owned()));
         let Cluster { access, selection, .. } = &self.cluster;
-        let member = self.member.status.member_id;
-        let spooled = (&*self.received.spool as _, self.received.db_size);
-        let examined = examine(self.etcd, cx, (access, &selection.members, member), spooled).await?;
-        let mut proved = Proved { notes: self.notes(&examined), tags: self.tags(&examined), problems: Vec::new() };
+        let source = self.member.status.member_id;
+        let members = Members { etcd: self.etcd, access, found: &selection.members, source };
+        let examined = examine(cx, &*self.received.spool, self.received.db_size, Some(&members)).await?;
+        let (notes, tags) = (self.notes(&examined), self.tags(&examined));
+        let mut proved = Proved { notes, tags, problems: Vec::new(), used: None };
         self.judge(&examined, &mut proved);
+        // Of a file that is not as it should be, nobody knows what is free.
+        let is_sound = self.etcd.config.zero_free_pages && examined.fault.is_none();
+        proved.used = examined.content.used.filter(|_| is_sound);
         Ok(proved)
     }
 
@@ -155,46 +179,23 @@ impl Taken<'_> {
     }
 
     fn notes(&self, examined: &Examined) -> Notes {
-        let (status, survey, content) = (&self.member.status, &examined.survey, &examined.content);
+        let status = &self.member.status;
         let nanoseconds = |at: Timestamp| i64::try_from(at.as_nanosecond()).unwrap_or_default();
         let named = |id: ClusterId| (id.to_string(), self.cluster.name(id));
         let missing = self.cluster.missing.iter().map(|one| (one.endpoint.clone(), one.error.to_string()));
         Notes {
-            format: FORMAT,
             cluster_id: self.cluster.id,
             member_id: status.member_id,
             member: self.cluster.name(status.member_id),
             endpoint: self.member.endpoint.clone(),
             server_version: status.version.clone(),
             stream_version: self.received.version.clone(),
-            cluster_version: survey.cluster_version.clone(),
-            revision: survey.revision,
-            compact_revision: survey.compact_revision,
-            consistent_index: survey.consistent_index,
-            term: survey.term,
-            db_size: self.received.db_size,
-            db_size_in_use: content.census.used * u64::from(examined.page_bytes),
-            page_size: examined.page_bytes,
-            free_pages: content.census.free,
-            live_keys: examined.live,
-            tombstones: content.tombstones,
-            revisions: content.revisions,
-            leases: survey.leases,
-            lost_leases: content.lost_leases,
             alarms: self.cluster.selection.alarms.clone(),
             members: self.cluster.names.iter().map(|one| named(one.id)).collect(),
-            auth_revision: survey.auth_revision,
             started_ns: nanoseconds(self.started_at),
             ended_ns: nanoseconds(self.ended_at),
-            db_sha256: hex(&self.received.sha256),
-            content_hash: content.hash,
-            hash_kv: examined.hash_kv.clone(),
             missing: missing.collect(),
-            verified: examined.level.to_owned(),
+            ..examined.notes(self.received.db_size, &self.received.sha256)
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

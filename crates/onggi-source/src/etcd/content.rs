@@ -1,6 +1,6 @@
 //! The content of a file: whether etcd would have written it, what is in it, and its hashes; one walk for all.
 
-use super::bolt::{Bolt, BoltError, Census, Entry, FileBytes};
+use super::bolt::{Bolt, BoltError, Census, Entry, FileBytes, Reached};
 use super::hashkv::HashKv;
 use super::key_value::{KeyValue, Revision};
 use super::survey::Survey;
@@ -10,6 +10,8 @@ use super::survey::Survey;
 pub struct Content {
     /// Pages.
     pub census: Census,
+    /// Those that are not free.
+    pub used: Option<Reached>,
     /// Entries that say that a key was deleted.
     pub tombstones: u64,
     /// Entries of the bucket `key`.
@@ -33,7 +35,8 @@ impl Content {
         hash_kv: Option<HashKv>,
     ) -> Result<Self, BoltError> {
         let mut content = Self { hash_kv, ..Self::default() };
-        content.census = bolt.check(|bucket, entry| content.take(survey, bucket, entry)).await?;
+        let (census, used) = bolt.check(|bucket, entry| content.take(survey, bucket, entry)).await?;
+        (content.census, content.used) = (census, Some(used));
         Ok(content)
     }
 

@@ -81,8 +81,13 @@ impl FakeCluster {
 
     /// A source over it, as another process would build it.
     pub fn source(&self) -> Etcd {
+        self.source_with(EtcdConfig::default())
+    }
+
+    /// The same with more in its configuration.
+    pub fn source_with(&self, config: EtcdConfig) -> Etcd {
         let endpoints = self.members.lock().unwrap().keys().cloned().collect();
-        let config = EtcdConfig { endpoints, pki: PkiMode::Never, ..EtcdConfig::default() };
+        let config = EtcdConfig { endpoints, pki: PkiMode::Never, ..config };
         Etcd { dial: Arc::new(FakeDial { cluster: self.clone(), lost: Arc::default() }), ..Etcd::new(config, here()) }
     }
 }

@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use sha2::Digest as _;
 
+use super::EtcdConfig;
 use super::bolt::Bolt;
 use super::client::{HashAnswer, Piece};
 use super::content::Content;
@@ -80,7 +82,6 @@ fn altered(change: impl FnOnce(&mut Vec<Piece>)) -> Vec<Piece> {
 
 /// The file with a byte changed and a trailer that fits.
 fn forged(at: usize) -> Vec<u8> {
-    use sha2::Digest as _;
     let mut file = FILE[..FILE.len() - 32].to_vec();
     file[at] ^= 0x41;
     let trailer = sha2::Sha256::digest(&file);
@@ -97,6 +98,24 @@ async fn the_stored_file_is_the_stream_in_fixed_chunks_and_knows_its_revision() 
     assert_eq!(stored.item.chunking, Chunking::Fixed(64 << 10));
     assert_eq!((notes.revision, notes.verified.as_str(), notes.live_keys), (50, "L3", Some(32)));
     assert_eq!((notes.member.as_str(), notes.hash_kv.len(), problems.len()), ("m2", 3, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn free_pages_can_be_left_out_of_a_file_that_restores_all_the_same() {
+    let config = EtcdConfig { zero_free_pages: true, ..EtcdConfig::default() };
+    let (bench, source) = (Bench::new("r1"), FakeCluster::new(1).source_with(config));
+    let unit = source.discover(&bench.cx).await.unwrap().remove(0);
+    let mut capture = source.capture(&bench.cx, &unit, None).await.unwrap();
+    let sink = Recorder::new(&bench.cx);
+    let facts = capture.items(&bench.cx, &sink).await.unwrap();
+    let tree = sink.commit(facts).unwrap();
+    let path = TreePath::new("etcd/prod").unwrap().join(SNAPSHOT_FILE).unwrap();
+    let stored = &tree.items[&path].content;
+    assert_eq!(content_hash(stored).await, content_hash(FILE).await);
+    let is_zero = |file: &[u8]| file.chunks(4096).filter(|page| page.iter().all(|byte| *byte == 0)).count();
+    assert_eq!((stored.len(), is_zero(FILE), is_zero(stored)), (FILE.len(), 0, 6));
+    let (database, trailer) = stored.split_at(stored.len() - 32);
+    assert_eq!(trailer, <[u8; 32]>::from(sha2::Sha256::digest(database)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use super::bolt::{Bolt, BoltError, Slice};
 use super::client::HashAnswer;
 use super::content::Content;
 use super::hashkv::{HashKv, Newest};
-use super::model::{ClusterId, HashKvNote};
+use super::model::{ClusterId, FORMAT, HashKvNote, Notes};
 use super::select::Found;
 use super::survey::Survey;
 use crate::context::Context;
@@ -36,19 +36,59 @@ pub(super) struct Examined {
     pub fault: Option<String>,
 }
 
+impl Examined {
+    /// What of it is noted; the rest is known only to who took it.
+    pub fn notes(&self, db_size: u64, sha256: &[u8; 32]) -> Notes {
+        let Self { survey, content, .. } = self;
+        Notes {
+            format: FORMAT,
+            cluster_version: survey.cluster_version.clone(),
+            revision: survey.revision,
+            compact_revision: survey.compact_revision,
+            consistent_index: survey.consistent_index,
+            term: survey.term,
+            db_size,
+            db_size_in_use: content.census.used * u64::from(self.page_bytes),
+            page_size: self.page_bytes,
+            free_pages: content.census.free,
+            live_keys: self.live,
+            tombstones: content.tombstones,
+            revisions: content.revisions,
+            leases: survey.leases,
+            lost_leases: content.lost_leases,
+            members: survey.members.iter().map(|(id, name)| (id.to_string(), name.clone())).collect(),
+            auth_revision: survey.auth_revision,
+            db_sha256: sha256.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")),
+            content_hash: content.hash,
+            hash_kv: self.hash_kv.clone(),
+            verified: self.level.to_owned(),
+            ..Notes::default()
+        }
+    }
+}
+
+/// Whom the file is compared with.
+pub(super) struct Members<'a> {
+    pub etcd: &'a Etcd,
+    pub access: &'a Access,
+    pub found: &'a [Found],
+    /// The one that the file is of.
+    pub source: ClusterId,
+}
+
 /// A member's answer, or why there is none.
 struct Answered {
     member: ClusterId,
     answer: Result<HashAnswer>,
 }
 
-/// Examines the spooled database of `source` and compares it with all members. What is wrong with it is a finding; an
-/// error means that it could not be examined.
+/// Examines a database and compares it with all members. What is wrong with it is a finding; an error means that it
+/// could not be examined.
 pub(super) async fn examine(
-    etcd: &Etcd,
     cx: &Context,
-    (access, members, source): (&Access, &[Found], ClusterId),
-    (content, db_size): (&dyn ReadAt, u64),
+    content: &dyn ReadAt,
+    db_size: u64,
+    members: Option<&Members<'_>>,
 ) -> Result<Examined> {
     let bytes = Slice { cx, content };
     let mut examined = Examined { level: "L0", ..Examined::default() };
@@ -56,7 +96,10 @@ pub(super) async fn examine(
         let bolt = Bolt::open(&bytes, db_size).await?;
         examined.page_bytes = bolt.meta().page_bytes;
         examined.survey = Survey::take(&bolt).await?;
-        let answers = ask_all(etcd, cx, access, members, examined.survey.revision).await?;
+        let answers = match members {
+            Some(members) => ask_all(cx, members, examined.survey.revision).await?,
+            None => Vec::new(),
+        };
         let compacted = |answered: &Answered| match answered.answer {
             Ok(HashAnswer::Hash { compact_revision, .. }) => Some(compact_revision),
             _ => None,
@@ -84,21 +127,16 @@ pub(super) async fn examine(
             examined.fault = Some(format!("content: {what}"));
         }
     }
-    if examined.hash_kv.get(&source.to_string()).is_some_and(HashKvNote::is_equal) {
+    let own = members.and_then(|members| examined.hash_kv.get(&members.source.to_string()));
+    if own.is_some_and(HashKvNote::is_equal) {
         examined.level = "L3";
     }
     Ok(examined)
 }
 
-async fn ask_all(
-    etcd: &Etcd,
-    cx: &Context,
-    access: &Access,
-    members: &[Found],
-    revision: i64,
-) -> Result<Vec<Answered>> {
-    let asked = members.iter().map(async |found| {
-        let answer = ask(etcd, cx, access, &found.endpoint, revision).await;
+async fn ask_all(cx: &Context, members: &Members<'_>, revision: i64) -> Result<Vec<Answered>> {
+    let asked = members.found.iter().map(async |found| {
+        let answer = ask(members.etcd, cx, members.access, &found.endpoint, revision).await;
         Answered { member: found.status.member_id, answer }
     });
     let answers = join_all(asked).await;

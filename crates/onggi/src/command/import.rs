@@ -1,6 +1,6 @@
 //! `onggi import`: backups that another tool made, as snapshots of their own times.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueHint};
 use jiff::tz::TimeZone;
@@ -12,6 +12,7 @@ use onggi_repo::WriteBudget;
 use onggi_repo::format::Compression;
 use onggi_repo::lock::LockKind;
 use onggi_source::days::Days;
+use onggi_source::etcd::SnapshotFiles;
 use onggi_source::{Purpose, Remnant, Source};
 use serde_json::json;
 
@@ -24,7 +25,8 @@ use crate::watcher::{Watcher, show_problem};
 
 /// Takes over backups that another tool made.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  onggi import rsync-tree /backups --host ctl1")]
+#[command(after_help = "Examples:\n  onggi import rsync-tree /backups --host ctl1\n  \
+    onggi import etcd-files /mnt/backup --cluster prod")]
 pub struct Args {
     #[command(subcommand)]
     pub verb: Verb,
@@ -34,6 +36,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     RsyncTree(RsyncTree),
+    EtcdFiles(EtcdFiles),
 }
 
 /// Takes over a folder of dated trees, such as rsync makes with hard links between the days.
@@ -56,6 +59,38 @@ pub struct RsyncTree {
     /// Where a day begins at midnight [default: this machine's].
     #[arg(long, value_name = "ZONE")]
     pub time_zone: Option<String>,
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// Takes over files that `etcdctl snapshot save` wrote into a folder.
+///
+/// Each file is proved as far as a file alone can be: its SHA-256, its pages, its keys. Its time is that in a name like
+/// etcd-snapshot-2020-03-04_05-06-07_UTC.db, or else that of its last change. A second import takes only what is new;
+/// nothing in the folder is changed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  onggi import etcd-files /mnt/backup --cluster prod --dry-run\n  \
+    onggi import etcd-files /mnt/backup --cluster prod --time-zone Asia/Seoul")]
+pub struct EtcdFiles {
+    /// The folder.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub folder: PathBuf,
+    /// The cluster whose snapshots these are.
+    #[arg(long, value_name = "CLUSTER")]
+    pub cluster: String,
+    /// Name of the source that the snapshots count to.
+    #[arg(long, value_name = "SOURCE", default_value = "etcd-files")]
+    pub source: String,
+    /// The zone of times in names, where they do not say UTC.
+    #[arg(long, value_name = "ZONE")]
+    pub time_zone: Option<String>,
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// What all imports can be told.
+#[derive(Debug, clap::Args)]
+pub struct How {
     /// Tags of the new snapshots.
     #[arg(long, value_name = "TAG,…", value_delimiter = ',')]
     pub tag: Vec<String>,
@@ -64,34 +99,73 @@ pub struct RsyncTree {
     pub dry_run: bool,
 }
 
-/// Imports.
-pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
-    let Verb::RsyncTree(args) = args.verb;
-    let zone = match &args.time_zone {
-        None => TimeZone::system(),
-        Some(name) => TimeZone::get(name).map_err(|error| Failure::usage("read the time zone").because(error))?,
-    };
-    let surroundings = member::surroundings(session, &args.source).await?;
-    let source = Days::new(session.machine.absolute(&args.folder), &args.host, zone, surroundings);
-    session.with_own_end(LockKind::Shared, async |opened| take(&args, &source, session, opened).await).await
+/// An import of any kind.
+struct Taking<'a> {
+    folder: &'a Path,
+    how: &'a How,
+    plan: UnitPlan,
+    /// What one of them is called, and several.
+    words: [&'static str; 2],
 }
 
-async fn take(args: &RsyncTree, source: &Days, session: &Session, opened: &Opened) -> Result<Exit, Failure> {
+/// Imports.
+pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
+    match args.verb {
+        Verb::RsyncTree(args) => rsync_tree(&args, session).await,
+        Verb::EtcdFiles(args) => etcd_files(&args, session).await,
+    }
+}
+
+async fn rsync_tree(args: &RsyncTree, session: &Session) -> Result<Exit, Failure> {
+    let zone = zone(args.time_zone.as_deref())?.unwrap_or_else(TimeZone::system);
+    let surroundings = member::surroundings(session, &args.source).await?;
+    let source = Days::new(session.machine.absolute(&args.folder), &args.host, zone, surroundings);
+    let plan = UnitPlan {
+        source: args.source.clone(),
+        kind: "rsync-tree".to_owned(),
+        hostname: args.host.clone(),
+        paths: vec!["/".to_owned()],
+        ..unit_plan(&args.how, session)
+    };
+    let taking = Taking { folder: &args.folder, how: &args.how, plan, words: ["day", "days"] };
+    session.with_own_end(LockKind::Shared, async |opened| take(&taking, &source, session, opened).await).await
+}
+
+async fn etcd_files(args: &EtcdFiles, session: &Session) -> Result<Exit, Failure> {
+    let zone = zone(args.time_zone.as_deref())?;
+    let source = SnapshotFiles::new(session.machine.absolute(&args.folder), &args.cluster, zone);
+    let root = source.root().map_err(|error| Failure::usage("name the cluster").because(error))?;
+    let plan = UnitPlan {
+        source: args.source.clone(),
+        kind: "etcd-files".to_owned(),
+        hostname: args.cluster.clone(),
+        manifest: Some(root),
+        ..unit_plan(&args.how, session)
+    };
+    let taking = Taking { folder: &args.folder, how: &args.how, plan, words: ["file", "files"] };
+    session.with_own_end(LockKind::Shared, async |opened| take(&taking, &source, session, opened).await).await
+}
+
+fn zone(name: Option<&str>) -> Result<Option<TimeZone>, Failure> {
+    let zone = name.map(TimeZone::get).transpose();
+    zone.map_err(|error| Failure::usage("read the time zone").because(error))
+}
+
+async fn take(taking: &Taking<'_>, source: &dyn Source, session: &Session, opened: &Opened) -> Result<Exit, Failure> {
     let run = session.run(Purpose::Backup);
     let history =
         History::load(&opened.repo).await.map_err(|error| Failure::repository("read the snapshots", &error))?;
     for problem in &history.problems.first {
         show_problem(&session.output, problem, "read");
     }
-    let unit_plan = unit_plan(args, session);
     let look = async {
         source.preflight(&run.context).await?;
-        plan_import(&run.context, &history, source, &unit_plan).await
+        plan_import(&run.context, &history, source, &taking.plan).await
     };
-    let act = || format!("look at {}", args.folder.display());
+    let act = || format!("look at {}", taking.folder.display());
     let plan = look.await.map_err(|error| Failure::new(Exit::from(&error), act()).chain(&error))?;
-    show_plan(&plan, args, session);
-    if args.dry_run {
+    show_plan(&plan, taking, session);
+    if taking.how.dry_run {
         return Ok(Exit::Done);
     }
     let watcher = Watcher::new(&session.output, "import");
@@ -115,7 +189,7 @@ async fn take(args: &RsyncTree, source: &Days, session: &Session, opened: &Opene
             break;
         }
         let ticker = watcher.draw();
-        let report = import(&run.context, &job, source, &unit_plan, day, &mut stored).await;
+        let report = import(&run.context, &job, source, &taking.plan, day, &mut stored).await;
         drop(ticker);
         show(day, &report, session);
         exits.push(report.exit);
@@ -124,13 +198,13 @@ async fn take(args: &RsyncTree, source: &Days, session: &Session, opened: &Opene
     Ok(session.interrupt.exit().filter(|_| exit != Exit::Done).unwrap_or(exit))
 }
 
-fn unit_plan(args: &RsyncTree, session: &Session) -> UnitPlan {
+fn unit_plan(how: &How, session: &Session) -> UnitPlan {
     UnitPlan {
-        source: args.source.clone(),
-        kind: "rsync-tree".to_owned(),
-        hostname: args.host.clone(),
-        paths: vec!["/".to_owned()],
-        tags: args.tag.iter().filter(|tag| !tag.is_empty()).cloned().collect(),
+        source: String::new(),
+        kind: String::new(),
+        hostname: String::new(),
+        paths: Vec::new(),
+        tags: how.tag.iter().filter(|tag| !tag.is_empty()).cloned().collect(),
         excludes: Vec::new(),
         manifest: None,
         chunker: None,
@@ -144,20 +218,20 @@ fn unit_plan(args: &RsyncTree, session: &Session) -> UnitPlan {
     }
 }
 
-fn show_plan(plan: &ImportPlan, args: &RsyncTree, session: &Session) {
+fn show_plan(plan: &ImportPlan, taking: &Taking<'_>, session: &Session) {
     let output = &session.output;
     if output.is_json() {
-        if args.dry_run {
+        if taking.how.dry_run {
             let days: Vec<_> = plan.take.iter().map(|day| day.what.as_str()).collect();
             output.json(json!({"message_type": "plan", "take": days, "present": plan.known.len()}));
         }
         return;
     }
-    if args.dry_run {
+    if taking.how.dry_run {
         plan.take.iter().for_each(|day| output.data(format_args!("would take {}", escape_text(&day.what))));
     }
     if !plan.known.is_empty() {
-        let known = figure::counted(plan.known.len() as u64, "day", "days");
+        let known = figure::counted(plan.known.len() as u64, taking.words[0], taking.words[1]);
         output.talk(format_args!("{known} there already"));
     }
 }

@@ -53,8 +53,9 @@ impl Reached {
         Ok(())
     }
 
-    fn has(&self, page: u64) -> bool {
-        self.words[(page / 64) as usize] >> (page % 64) & 1 == 1
+    /// Whether a page was reached.
+    pub fn has(&self, page: u64) -> bool {
+        page < self.pages && self.words[(page / 64) as usize] >> (page % 64) & 1 == 1
     }
 
     fn put(&mut self, page: u64) {
@@ -65,11 +66,11 @@ impl Reached {
 
 impl<F: FileBytes + ?Sized> Bolt<'_, F> {
     /// Walks all buckets in order and proves the structure of the file on the way. `visit` sees every entry with the
-    /// name of its bucket, and each bucket's name with no entry first.
+    /// name of its bucket, and each bucket's name with no entry first. The pages that are not reached are free.
     pub async fn check(
         &self,
         mut visit: impl FnMut(&[u8], Option<Entry<'_>>) -> Result<(), BoltError>,
-    ) -> Result<Census, BoltError> {
+    ) -> Result<(Census, Reached), BoltError> {
         let (buckets, mut reached) = self.buckets().await?;
         for bucket in &buckets {
             visit(&bucket.name, None)?;
@@ -83,7 +84,7 @@ impl<F: FileBytes + ?Sized> Bolt<'_, F> {
             Some(page) => self.compare_free_list(page, &mut reached).await?,
             None => self.meta().pages - reached.count,
         };
-        Ok(Census { used: reached.count, free })
+        Ok((Census { used: reached.count, free }, reached))
     }
 
     /// A stored free list names exactly the pages that nothing reached, in order.
