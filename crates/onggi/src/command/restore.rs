@@ -129,6 +129,8 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
             let (all, exit) = opened.snapshots(session).await?;
             let found = query::choose(&which, &all, &args.filter).map_err(|error| Failure::not_one(&error))?;
             let restored = restore(&args, session, opened, found, path, selection, target).await?;
+            // What comes back is whole, whatever else is damaged.
+            let exit = if exit == Exit::Damaged { Exit::Partial } else { exit };
             Ok(exit.and(restored))
         })
         .await
@@ -165,6 +167,7 @@ async fn restore(
     let run = session.run(Purpose::Restore);
     let planned = DirectoryRestore::plan(tree, request, &run.context).await;
     let planned = planned.map_err(|error| failure(&target, &error))?;
+    refuse_nothing(args, planned.planned())?;
     if args.dry_run {
         show_plan(planned.planned(), &target, session);
         return Ok(Exit::Done);
@@ -176,6 +179,17 @@ async fn restore(
     drop(ticker);
     let report = applied.map_err(|error| failure(&target, &error))?;
     Ok(show(&report, planned.planned(), &target, session, run.elapsed()))
+}
+
+/// A pattern that fits nothing is a slip of the pen, not a wish to restore nothing.
+fn refuse_nothing(args: &Args, plan: &Plan) -> Result<(), Failure> {
+    let has_patterns = !args.include.is_empty() || !args.iinclude.is_empty();
+    if !has_patterns || plan.files + plan.dirs + plan.others + plan.keeps > 0 {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Failed, "restore what --include names")
+        .because("nothing in the snapshot matches it")
+        .hint("onggi find PATTERN"))
 }
 
 fn policy(args: &Args) -> Option<Policy> {

@@ -156,3 +156,52 @@ fn foreign_files_in_the_repository_are_ignored() {
     env.run(["snapshots"]).expect(0);
     env.run(["restore", "latest", "--target", "out"]).expect(0);
 }
+
+/// A name as files of a repository have it.
+const NAME: &str = "0707070707070707070707070707070707070707070707070707070707070707";
+
+#[test]
+fn a_garbage_index_hides_nothing_from_a_restore_and_refuses_a_prune() {
+    let env = Environment::with_repository();
+    env.run(["backup", "data"]).expect(0);
+    env.write(format!("repo/index/{NAME}"), "garbage");
+    env.run(["restore", "latest", "--target", "out"]).expect(3);
+    assert_eq!(fs::read(env.path("out/data/report.odt")).unwrap(), b"the quarterly report\n");
+    env.run(["repository", "verify"]).expect(4);
+    env.run(["repository", "prune", "--yes"]).expect(5);
+}
+
+#[test]
+fn a_config_that_is_damaged_twice_is_damage_and_once_a_problem() {
+    let env = Environment::with_repository();
+    for (path, code) in [("repo/config", 0), ("repo/onggi/control/config", 4)] {
+        fs::set_permissions(env.path(path), fs::Permissions::from_mode(0o600)).unwrap();
+        env.write(path, "x");
+        assert!(env.run(["snapshots"]).expect(code).talk.contains("config is damaged"));
+    }
+}
+
+#[test]
+fn a_thousand_empty_locks_take_no_time() {
+    let env = Environment::with_repository();
+    for number in 0..1000 {
+        env.write(format!("repo/locks/{number:064}"), "");
+    }
+    env.run(["backup", "data"]).expect(0);
+}
+
+#[test]
+fn patterns_that_fit_nothing_and_lists_that_cannot_be_read_are_told() {
+    let env = Environment::with_repository();
+    let run = env.run(["backup", "data", "--exclude-file", "absent"]).expect(3);
+    assert!(run.talk.contains("absent"), "{}", run.talk);
+    let run = env.run(["restore", "latest", "--include", "no-such-name", "--target", "out"]).expect(1);
+    assert!(run.talk.contains("matches") && !env.path("out").exists(), "{}", run.talk);
+}
+
+#[test]
+fn nothing_on_stdin_is_no_backup() {
+    let env = Environment::with_repository();
+    assert!(env.run(["backup", "--stdin"]).expect(1).talk.contains("no output at all"));
+    assert_eq!(env.run(["snapshots", "--json"]).expect(0).json(), serde_json::json!([]));
+}
