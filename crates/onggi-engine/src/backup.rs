@@ -218,6 +218,12 @@ impl<'a> UnitRun<'a> {
         };
         match result {
             Ok(drained) => drained.tell(&mut report),
+            Err(error) if error.is_unchanged() => {
+                let is_clean = report.problems.is_empty();
+                report.exit = if is_clean { Exit::Done } else { Exit::Partial };
+                report.outcome = UnitOutcome::Unchanged;
+                report.parent = self.base.as_ref().map(|base| base.snapshot.to_string());
+            }
             Err(error) => {
                 report.exit = error.exit();
                 report.outcome = if error.stop().is_some() { UnitOutcome::Stopped } else { UnitOutcome::Failed };

@@ -194,6 +194,7 @@ impl From<&SourceError> for Exit {
             SourceError::Full(_) => Self::Full,
             SourceError::Damaged(_) => Self::Damaged,
             SourceError::Stopped(stop) => Self::from(*stop),
+            SourceError::Unchanged => Self::Done,
             SourceError::Gone | SourceError::BaseLost(_) | SourceError::Incomplete(_) | SourceError::Unsupported(_) => {
                 Self::Failed
             }

@@ -35,6 +35,8 @@ pub enum UnitOutcome {
     Stored,
     /// Stored; the report lists what is missing or doubtful.
     StoredWithProblems,
+    /// As the newest snapshot has it; none was made.
+    Unchanged,
     /// Stopped at a limit; can be resumed.
     Stopped,
     /// Not stored.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::carrier::Launcher;
 use crate::command::CommandConfig;
+use crate::device::DeviceConfig;
 use crate::etcd::EtcdConfig;
 use crate::path::TreePath;
 use crate::paths::PathsConfig;
@@ -25,12 +26,14 @@ pub enum SourceConfig {
     Command(CommandConfig),
     /// The key-value store of a Kubernetes control plane.
     Etcd(EtcdConfig),
+    /// The configurations of switches, routers and firewalls.
+    Device(DeviceConfig),
 }
 
 /// Kinds that this build has an adapter for: one for each alternative of [`SourceConfig`].
-pub const KINDS: &[&str] = &["paths", "command", "etcd"];
+pub const KINDS: &[&str] = &["paths", "command", "etcd", "device"];
 /// Kinds that the language of the configuration has, and this build has no adapter for.
-pub const KINDS_WITHOUT_ADAPTER: &[&str] = &["bosh", "database", "device", "hosts", "kubernetes", "openstack"];
+pub const KINDS_WITHOUT_ADAPTER: &[&str] = &["bosh", "database", "hosts", "kubernetes", "openstack"];
 
 /// What the engine must know of a source's snapshots before anything is captured.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -87,6 +90,7 @@ impl SourceConfig {
             Self::Paths(_) => "paths",
             Self::Command(_) => "command",
             Self::Etcd(_) => "etcd",
+            Self::Device(_) => "device",
         }
     }
 
@@ -96,6 +100,7 @@ impl SourceConfig {
             Self::Paths(config) => config.faults(),
             Self::Command(config) => config.faults(),
             Self::Etcd(config) => config.faults(),
+            Self::Device(config) => config.faults(),
         }
     }
 
@@ -104,6 +109,7 @@ impl SourceConfig {
         match self {
             Self::Paths(_) | Self::Command(_) => Vec::new(),
             Self::Etcd(config) => config.secrets(),
+            Self::Device(config) => config.secrets(),
         }
     }
 
@@ -113,6 +119,7 @@ impl SourceConfig {
             Self::Paths(config) => config.outline(directory),
             Self::Command(_) => Outline::below(TreePath::new("command").and_then(|root| root.join(source)).ok()),
             Self::Etcd(config) => config.outline(source),
+            Self::Device(_) => DeviceConfig::outline(),
         }
     }
 
@@ -126,6 +133,7 @@ impl SourceConfig {
             Self::Paths(config) => Box::new(crate::paths::Paths::new(config.clone(), surroundings)?),
             Self::Command(config) => Box::new(crate::command::Command::new(config.clone(), surroundings)),
             Self::Etcd(config) => Box::new(crate::etcd::Etcd::new(config.clone(), surroundings)),
+            Self::Device(config) => Box::new(crate::device::Devices::new(config.clone(), surroundings)),
         })
     }
 }

@@ -3,7 +3,7 @@
 //! Start at [`Source`]: its documentation says who calls what, how often and in which order. A source pushes items into
 //! a sink ([`Items`]) and reads what is stored as a tree ([`Stored`]); it never sees a repository.
 //!
-//! The kinds are [`paths`], [`command`] and [`etcd`]; [`SourceConfig`] is what the configuration file says of one. With feature
+//! The kinds are [`paths`], [`command`], [`etcd`] and [`device`]; [`SourceConfig`] is what the configuration file says of one. With feature
 //! `testing` there is what tests need: a fake system and a careless adapter, a world, a repository in memory, scripted
 //! faults at every call, and the suite that every adapter passes.
 
@@ -16,6 +16,7 @@ pub mod carrier;
 pub mod command;
 mod config;
 pub mod days;
+pub mod device;
 pub mod etcd;
 mod hook;
 pub mod paths;

@@ -362,6 +362,9 @@ pub enum SourceError {
     /// The unit is skipped; its snapshots stay.
     #[error("unit does not exist any more")]
     Gone,
+    /// It is as its newest snapshot has it: nothing is stored, and that is in order.
+    #[error("nothing has changed")]
+    Unchanged,
     /// A full is captured at once.
     #[error("base cannot be continued: {0}")]
     BaseLost(String),

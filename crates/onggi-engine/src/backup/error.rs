@@ -35,6 +35,11 @@ impl UnitError {
         }
     }
 
+    /// Whether there was nothing to store, in good order.
+    pub fn is_unchanged(&self) -> bool {
+        matches!(self, Self::Items(_, SourceError::Unchanged))
+    }
+
     /// Why it was stopped, if it was.
     pub fn stop(&self) -> Option<Stop> {
         match self {

@@ -36,6 +36,8 @@ impl Place {
     pub fn onggi(&self, words: &[&str]) -> Command {
         let mut command = Command::new(program::onggi());
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        // root's own folders would be this machine's
+        command.env("XDG_STATE_HOME", self.path("home/.local/state"));
         command.env("HOME", self.path("home")).env("TZ", "UTC").current_dir(self.0.path());
         command.arg("--repo").arg(self.path("repository")).arg("--password-file").arg(self.path("password"));
         command.args(words);

@@ -82,6 +82,7 @@ pub(super) fn judge(rules: &Rules, candidates: Vec<Candidate>, options: &ForgetO
     for rule in rules.iter() {
         apply(rule, &mut counted, newest, trusted);
     }
+    keep_last_complete(&mut counted);
     for case in &mut counted {
         honour_delete_rule(case, options.now);
     }
@@ -142,6 +143,16 @@ fn keep_partial_among_last(chosen: &[usize], cases: &mut [Case]) {
     let until = chosen.last().copied().unwrap_or(0);
     for case in cases[..until].iter_mut().filter(|case| !case.is_complete()) {
         keep_once(case, "partial, beside the last".into());
+    }
+}
+
+/// While the newest runs store with problems, the last one without stays, however old it grows.
+fn keep_last_complete(cases: &mut [Case]) {
+    let newer = cases.iter().take_while(|case| !case.is_complete()).count();
+    if newer > 0
+        && let Some(last) = cases.get_mut(newer).filter(|case| case.reasons.is_empty())
+    {
+        last.reasons.push("the last complete one".into());
     }
 }
 

@@ -204,6 +204,13 @@ fn show(unit: &UnitReport, report: &RunReport, args: &Args, session: &Session) {
     if output.is_json() {
         output.json(document(unit, report, args));
     }
+    if unit.outcome == UnitOutcome::Unchanged {
+        if !output.is_json() && output.says(Verbosity::Normal) {
+            let since = unit.parent.as_deref().map(short).unwrap_or_default();
+            output.data(format_args!("  {}: nothing has changed since snapshot {since}", escape_text(&unit.name)));
+        }
+        return;
+    }
     if unit.snapshot.is_none() && !args.dry_run || unit.outcome == UnitOutcome::Failed {
         return show_failure(unit, session);
     }

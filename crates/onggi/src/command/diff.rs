@@ -1,5 +1,7 @@
 //! `onggi diff`: what changed between two snapshots.
 
+mod text;
+
 use std::ffi::OsString;
 
 use onggi_engine::exit::Exit;
@@ -22,7 +24,10 @@ use crate::show::snapshot;
 ///
 /// `+` added, `-` removed, `M` content changed, `T` turned into something else, `U` only metadata changed.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  onggi diff latest~1 latest\n  onggi diff 4f1c09ab:/etc 90ab12cd:/etc --metadata")]
+#[command(
+    after_help = "Examples:\n  onggi diff latest~1 latest\n  onggi diff 4f1c09ab:/etc 90ab12cd:/etc --metadata\n  \
+    onggi diff latest~1 latest --text"
+)]
 pub struct Args {
     /// The older one.
     #[arg(value_name = "SNAPSHOT[:PATH]")]
@@ -33,6 +38,9 @@ pub struct Args {
     /// Show changes of metadata too.
     #[arg(long)]
     pub metadata: bool,
+    /// Show what changed inside of text files, line by line.
+    #[arg(long)]
+    pub text: bool,
     #[command(flatten)]
     pub filter: Filter,
 }
@@ -51,11 +59,18 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
             session.output.talk(format_args!("to   {}", sentence(to)));
             let (old, new) = (folder(opened, from, &from_path).await?, folder(opened, to, &to_path).await?);
             let mut tally = Tally::default();
+            let mut texts = Vec::new();
             let compared = opened.repo.diff(old, new, |change| {
                 tally.add(&change);
                 show(&change, &args, session);
+                if args.text && text::may_be_text(&change) && texts.len() < text::TEXTS_MAX {
+                    texts.push(change.path.clone());
+                }
             });
             compared.await.map_err(|error| Failure::repository("compare", &error))?;
+            for path in &texts {
+                text::show(opened, (old, new), path, session).await?;
+            }
             finish(&tally, from, to, session);
             Ok(exit)
         })

@@ -243,7 +243,7 @@ fn show(day: &Remnant, report: &UnitReport, session: &Session) {
     }
     let Some(snapshot) = &report.snapshot else {
         let failure = Failure::new(report.exit, format!("take {}", escape_text(&day.what)));
-        report.causes.iter().fold(failure, |failure, cause| failure.because(cause)).report(output);
+        report.causes.iter().fold(failure, Failure::because).report(output);
         return;
     };
     let figures = &report.figures;
