@@ -82,7 +82,7 @@ fn title(arguments: &Arguments) -> String {
     }
     for (name, values) in [("only", &arguments.only), ("peers", &arguments.peers)] {
         if !values.is_empty() {
-            title.push_str(&format!(" --{name} {}", values.join(",")));
+            title.extend([" --", name, " ", &values.join(",")]);
         }
     }
     title
