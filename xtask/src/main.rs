@@ -6,6 +6,7 @@ mod ci;
 mod demo;
 mod deny;
 mod golden;
+mod node;
 mod reference;
 mod reliability;
 mod sabotage;
@@ -41,6 +42,8 @@ enum Command {
     Reference(reference::Arguments),
     /// Writes the golden repository of this release
     Golden(golden::Arguments),
+    /// Builds the program for hosts as it is shipped: static, so that it runs on any Linux
+    Node,
     /// Measures onggi beside restic, rustic and borg
     Bench(bench::Arguments),
     /// Runs the long forms of kills, power cuts, crash points and fuzzing
@@ -71,6 +74,7 @@ fn run(command: Command) -> Result<()> {
         Command::Deny => deny::run(),
         Command::Reference(arguments) => reference::run(&arguments),
         Command::Golden(arguments) => golden::run(&arguments),
+        Command::Node => node::run(),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Reliability(arguments) => reliability::run(&arguments),
         Command::Sabotage(arguments) => sabotage::run(&arguments),

@@ -14,6 +14,10 @@ use crate::workspace::{self, Profile, cargo, in_ci, installed, root, run as exec
 const PACKAGES: &[(&str, &str)] = &[
     ("sshd", "openssh-server"),
     ("ssh-keygen", "openssh-client"),
+    ("rsync", "rsync"),
+    ("sudo", "sudo"),
+    ("setfacl", "acl"),
+    ("setcap", "libcap2-bin"),
     ("fusermount3", "fuse3"),
     ("borg", "borgbackup"),
     ("openssl", "openssl"),
@@ -46,11 +50,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if in_ci() && !missing.is_empty() {
         bail!("nothing may be skipped here");
     }
-    let programs = workspace::build(&["onggi"], Profile::Dev)?;
+    let programs = workspace::build(&["onggi", "onggi-node"], Profile::Dev)?;
     let mut command = cargo("test");
     // One run names every test that fails; nobody wants to wait for the second fault behind the first.
     command.args(["--workspace", "--no-fail-fast"]).args(&arguments.rest);
-    command.env("ONGGI_PROGRAM", programs.join("onggi"));
+    command.env("ONGGI_PROGRAM", programs.join("onggi")).env("ONGGI_NODE_PROGRAM", programs.join("onggi-node"));
     execute(&mut command)
 }
 

@@ -6,7 +6,6 @@ mod config;
 mod directory;
 mod inspect;
 mod listing;
-mod pattern;
 mod read;
 mod tags;
 mod targets;
@@ -17,10 +16,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use async_trait::async_trait;
+use onggi_node::pattern::clean;
+pub use onggi_node::pattern::{Asked, BadPattern, Case, Pattern, Patterns};
 
 use self::inspect::{Atime, class_of, identity};
 use self::listing::Rules;
-pub use self::pattern::{Asked, BadPattern, Case, Pattern, Patterns};
 use self::tags::Tag;
 use self::targets::{Node, Root, Target};
 use crate::config::{ConfigFault, Surroundings};
@@ -69,7 +69,7 @@ impl Paths {
     /// The roots as they lie in the file system, for the snapshot's `paths`.
     fn roots(&self) -> Vec<TreePath> {
         let path = |target: &Target| target.path(&self.surroundings.working_directory);
-        let tree = |target: &Target| TreePath::new(targets::clean(bytes_of(&path(target))).join(&b'/')).ok();
+        let tree = |target: &Target| TreePath::new(clean(bytes_of(&path(target))).join(&b'/')).ok();
         let mut roots: Vec<_> = self.targets().iter().filter_map(tree).collect();
         roots.sort();
         roots.dedup();

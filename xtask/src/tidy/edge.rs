@@ -5,8 +5,9 @@ use super::tree::{Fault, File, Tree};
 /// Crate, and the crates of this tree it may depend on.
 const EDGES: &[(&str, &[&str])] = &[
     ("onggi-ssh", &[]),
+    ("onggi-node", &[]),
     ("onggi-storage", &["onggi-ssh"]),
-    ("onggi-source", &["onggi-ssh"]),
+    ("onggi-source", &["onggi-node", "onggi-ssh"]),
     ("onggi-repo", &["onggi-storage"]),
     ("onggi-engine", &["onggi-repo", "onggi-source", "onggi-storage"]),
     ("onggi", &["onggi-engine", "onggi-repo", "onggi-source", "onggi-ssh", "onggi-storage"]),

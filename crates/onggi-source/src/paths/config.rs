@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::pattern::{Case, Pattern};
+use onggi_node::pattern::{Case, Pattern};
+
 use crate::config::{ConfigFault, Outline};
 use crate::hook::{self, Hook};
 use crate::quantity::ByteCount;

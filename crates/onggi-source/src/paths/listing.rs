@@ -12,12 +12,12 @@ use rustix::fs::{Mode, OFlags, RawDir};
 
 use super::directory::Directory;
 use super::inspect::{Found, Xattrs, identity, inspect, is_virtual};
-use super::pattern::{Asked, Patterns};
 use super::tags::Tag;
 use super::targets::{Node, Root};
 use crate::item::Kind;
 use crate::path::TreePath;
 use crate::sabotage;
+use onggi_node::pattern::{Asked, Patterns};
 
 /// Length of the buffer that the kernel fills with names, in bytes.
 const NAMES_BYTES: usize = 64 << 10;

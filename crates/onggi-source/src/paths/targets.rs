@@ -8,6 +8,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use onggi_node::pattern::clean;
+
 /// A root after it was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
@@ -39,21 +41,6 @@ pub(super) enum Root {
     Optional,
     /// It was named, and must be there.
     Required,
-}
-
-/// Splits a path into components: no empty ones, no `.`, and `..` only in front of a relative path.
-pub(super) fn clean(path: &[u8]) -> Vec<Vec<u8>> {
-    let absolute = path.starts_with(b"/");
-    let mut cleaned: Vec<Vec<u8>> = Vec::new();
-    for component in path.split(|byte| *byte == b'/') {
-        match component {
-            b"" | b"." => {}
-            b".." if cleaned.last().is_some_and(|last| last != b"..") => drop(cleaned.pop()),
-            b".." if absolute => {}
-            _ => cleaned.push(component.into()),
-        }
-    }
-    cleaned
 }
 
 impl Target {

@@ -48,7 +48,7 @@ impl Pattern {
         };
         let folded = fold(rest, case);
         let anchored = folded.starts_with(b"/");
-        let components = super::targets::clean(&folded);
+        let components = clean(&folded);
         let parts: Option<Vec<Part>> = components.iter().map(|component| Part::parse(component)).collect();
         match parts {
             Some(parts) if anchored || !parts.is_empty() => Ok(Self { parts, anchored, negated, case }),
@@ -148,6 +148,21 @@ impl Patterns {
         }
         excluded
     }
+}
+
+/// Splits a path into components: no empty ones, no `.`, and `..` only in front of a relative path.
+pub fn clean(path: &[u8]) -> Vec<Vec<u8>> {
+    let absolute = path.starts_with(b"/");
+    let mut cleaned: Vec<Vec<u8>> = Vec::new();
+    for component in path.split(|byte| *byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." if cleaned.last().is_some_and(|last| last != b"..") => drop(cleaned.pop()),
+            b".." if absolute => {}
+            _ => cleaned.push(component.into()),
+        }
+    }
+    cleaned
 }
 
 fn fold(text: &[u8], case: Case) -> Cow<'_, [u8]> {

@@ -1,0 +1,130 @@
+//! What is sent: frames from all threads through one bounded queue, at the rate that the hub and the node allow.
+
+use std::io::{self, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use onggi_node::Answer;
+
+/// Frames that may wait to be sent; each has at most a quarter of a mebibyte of content.
+const QUEUE_FRAMES: usize = 32;
+/// Bytes that are handed to the system in one go while a rate is kept.
+const STEP_BYTES: usize = 16 << 10;
+
+/// The way to the hub, for every thread.
+#[derive(Clone)]
+pub(super) struct Out {
+    frames: SyncSender<Vec<u8>>,
+    rate: Arc<AtomicU64>,
+}
+
+/// Nobody listens any more.
+pub(super) struct Gone;
+
+impl Out {
+    /// The way, and its other end.
+    pub(super) fn new() -> (Self, Sender) {
+        let (frames, queue) = sync_channel(QUEUE_FRAMES);
+        let rate = Arc::new(AtomicU64::new(0));
+        (Self { frames, rate: rate.clone() }, Sender { queue, rate })
+    }
+
+    pub(super) fn send(&self, answer: &Answer, compress: bool) -> Result<(), Gone> {
+        self.frames.send(answer.encode(compress)).map_err(|_| Gone)
+    }
+
+    /// Bytes per second from now on; 0: as many as can be.
+    pub(super) fn limit(&self, rate: u64) {
+        self.rate.store(rate, Ordering::Relaxed);
+    }
+}
+
+/// Writes frames to stdout.
+pub(super) struct Sender {
+    queue: Receiver<Vec<u8>>,
+    rate: Arc<AtomicU64>,
+}
+
+impl Sender {
+    /// Sends until nobody sends or listens.
+    pub(super) fn run(self) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        let mut bucket = Bucket { full_at: Instant::now() };
+        while let Ok(frame) = self.queue.recv() {
+            for piece in frame.chunks(STEP_BYTES) {
+                bucket.take(piece.len(), self.rate.load(Ordering::Relaxed));
+                out.write_all(piece)?;
+            }
+            out.flush()?;
+        }
+        Ok(())
+    }
+}
+
+/// At most one second's worth may go at once.
+struct Bucket {
+    /// When all that was taken will have been earned.
+    full_at: Instant,
+}
+
+impl Bucket {
+    fn take(&mut self, bytes: usize, rate: u64) {
+        if rate == 0 {
+            return;
+        }
+        let now = Instant::now();
+        let burst = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
+        self.full_at = self.full_at.max(burst) + Duration::from_secs_f64(bytes as f64 / rate as f64);
+        std::thread::sleep(self.full_at.saturating_duration_since(now));
+    }
+}
+
+/// How much a stream may send; the hub adds to it.
+#[derive(Default)]
+pub(super) struct Credit {
+    state: Mutex<Account>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Account {
+    bytes: u64,
+    is_cancelled: bool,
+}
+
+impl Credit {
+    pub(super) fn of(bytes: u64) -> Self {
+        Self { state: Mutex::new(Account { bytes, is_cancelled: false }), changed: Condvar::new() }
+    }
+
+    pub(super) fn add(&self, bytes: u64) {
+        let mut account = self.account();
+        account.bytes = account.bytes.saturating_add(bytes);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn cancel(&self) {
+        self.account().is_cancelled = true;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.account().is_cancelled
+    }
+
+    /// Waits until there is some, and takes these bytes: the last piece may overdraw. `false`: nobody wants more.
+    pub(super) fn take(&self, bytes: u64) -> bool {
+        let mut account = self.account();
+        while account.bytes == 0 && !account.is_cancelled {
+            account = self.changed.wait(account).unwrap_or_else(PoisonError::into_inner);
+        }
+        account.bytes = account.bytes.saturating_sub(bytes);
+        !account.is_cancelled
+    }
+
+    fn account(&self) -> MutexGuard<'_, Account> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

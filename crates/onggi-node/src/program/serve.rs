@@ -1,0 +1,196 @@
+//! Takes requests and hands them to threads. What one request does, no other one waits for, but for its turn to be sent.
+
+use std::collections::HashMap;
+use std::io::{self, Read as _};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use onggi_node::frame::Decoder;
+use onggi_node::{Answer, Greeting, PROTOCOL, ReadRequest, Request, STREAMS_MAX};
+
+use super::confine::confine;
+use super::hello::hello;
+use super::out::{Credit, Out};
+use super::owners::Owners;
+use super::policy::Policy;
+use super::read::Reader;
+use super::{dump, walk};
+
+/// Threads that read files.
+const READERS: usize = 4;
+/// Length of one read of requests, in bytes.
+const STEP_BYTES: usize = 64 << 10;
+/// Least that others keep of this program's time.
+const NICE_MAX: u8 = 19;
+
+/// A piece of work for one of the threads that read.
+enum Work {
+    Read(ReadRequest),
+    Compare(ReadRequest, Vec<(u64, [u8; 32])>),
+}
+
+/// What all threads share.
+struct Shared {
+    policy: Policy,
+    owners: Owners,
+    out: Out,
+    streams: Mutex<HashMap<u64, Arc<Credit>>>,
+}
+
+impl Shared {
+    fn streams(&self) -> MutexGuard<'_, HashMap<u64, Arc<Credit>>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a stream; one that is open already, or one too many, is against the protocol.
+    fn begin(&self, stream: u64, bytes: u64) -> io::Result<Arc<Credit>> {
+        let mut streams = self.streams();
+        if streams.len() >= STREAMS_MAX || streams.contains_key(&stream) {
+            return Err(io::Error::other("too many streams"));
+        }
+        let credit = Arc::new(Credit::of(bytes));
+        streams.insert(stream, credit.clone());
+        Ok(credit)
+    }
+
+    fn of(&self, stream: u64) -> Arc<Credit> {
+        self.streams().get(&stream).cloned().unwrap_or_default()
+    }
+
+    fn end(&self, stream: u64) {
+        self.streams().remove(&stream);
+    }
+}
+
+/// Serves until the hub has gone or breaks the protocol.
+pub(super) fn serve(policy: Policy) -> io::Result<()> {
+    let (out, sender) = Out::new();
+    thread::spawn(move || {
+        let _ = sender.run(); // nobody listens any more
+        std::process::exit(0);
+    });
+    let shared = Arc::new(Shared { policy, owners: Owners::load(), out, streams: Mutex::default() });
+    let (mut decoder, mut step, mut input) = (Decoder::default(), vec![0; STEP_BYTES], io::stdin().lock());
+    let mut work: Option<Sender<Work>> = None;
+    loop {
+        match input.read(&mut step)? {
+            0 => break,
+            length => decoder.push(&step[..length]),
+        }
+        while let Some(frame) = decoder.next_frame().map_err(io::Error::other)? {
+            match (Request::decode(&frame).map_err(io::Error::other)?, &work) {
+                (None, _) => {}
+                (Some(Request::Hello(greeting)), None) => work = Some(greet(&shared, &greeting)?),
+                (Some(Request::Bye), _) => {
+                    end(&shared);
+                    return Ok(());
+                }
+                (Some(request), Some(work)) => take(&shared, work, request)?,
+                (Some(_), None) => return Err(io::Error::other("the first request is no greeting")),
+            }
+        }
+    }
+    end(&shared);
+    Ok(())
+}
+
+/// Commands of the node must not outlive the program.
+fn end(shared: &Shared) {
+    shared.streams().values().for_each(|credit| credit.cancel());
+    thread::sleep(std::time::Duration::from_millis(100));
+}
+
+/// Starts the threads, each without the right to write, and says who this is.
+fn greet(shared: &Arc<Shared>, greeting: &Greeting) -> io::Result<Sender<Work>> {
+    let _ = rustix::process::nice(i32::from(greeting.nice.min(NICE_MAX))); // a courtesy
+    limit(shared, greeting.rate);
+    let (work, queue) = channel();
+    let queue = Arc::new(Mutex::new(queue));
+    let (told, confined) = channel();
+    for _ in 0..READERS {
+        let (shared, queue, told) = (shared.clone(), queue.clone(), told.clone());
+        thread::spawn(move || {
+            let _ = told.send(confine(&shared.policy)); // the program ends
+            serve_reads(&shared, &queue);
+        });
+    }
+    drop(told);
+    let confined = confined.iter().take(READERS).filter(|one| *one).count() == READERS;
+    shared.out.send(&Answer::Hello(Box::new(hello(&shared.policy, confined))), false).map_err(|_| gone())?;
+    if !(greeting.protocol_min..=greeting.protocol_max).contains(&PROTOCOL) {
+        return Err(io::Error::other("the hub speaks another protocol"));
+    }
+    Ok(work)
+}
+
+fn limit(shared: &Shared, asked: u64) {
+    let own = shared.policy.rate;
+    shared.out.limit(if asked == 0 || own != 0 && own < asked { own } else { asked });
+}
+
+fn gone() -> io::Error {
+    io::ErrorKind::BrokenPipe.into()
+}
+
+fn take(shared: &Arc<Shared>, work: &Sender<Work>, request: Request) -> io::Result<()> {
+    match request {
+        Request::Hello(_) => return Err(io::Error::other("a second greeting")),
+        Request::Walk(one) => {
+            let credit = shared.begin(one.stream, one.credit)?;
+            let (shared, stream) = (shared.clone(), one.stream);
+            thread::spawn(move || {
+                let mounts = walk::Mounts::load(); // while it may be read
+                confine(&shared.policy);
+                walk::walk(one, mounts, &shared.policy, &shared.owners, &credit, &shared.out);
+                shared.end(stream);
+            });
+        }
+        Request::Read(read) => {
+            shared.begin(read.stream, 0)?;
+            work.send(Work::Read(read)).map_err(|_| gone())?;
+        }
+        Request::Ranges { file, ranges } => {
+            shared.begin(file.stream, 0)?;
+            work.send(Work::Compare(file, ranges)).map_err(|_| gone())?;
+        }
+        Request::Dump { stream, name, command, seconds } => {
+            let credit = shared.begin(stream, 0)?;
+            let (shared, command) = (shared.clone(), shared.policy.command(&name, command).unwrap_or_default());
+            thread::spawn(move || {
+                dump::dump(stream, &command, seconds, &credit, &shared.out);
+                shared.end(stream);
+            });
+        }
+        Request::Limits { rate } => limit(shared, rate),
+        Request::Credit { stream, bytes } => shared.of(stream).add(bytes),
+        Request::Cancel { stream } => shared.of(stream).cancel(),
+        Request::Ping { token } => {
+            let (shared, pong) = (shared.clone(), Answer::Pong { token });
+            // beside: this thread must never wait for the hub to read
+            thread::spawn(move || shared.out.send(&pong, false));
+        }
+        Request::Bye => {}
+    }
+    Ok(())
+}
+
+fn serve_reads(shared: &Shared, queue: &Mutex<Receiver<Work>>) {
+    let mut reader = Reader::new(&shared.policy, &shared.out);
+    loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(work) = next else { return };
+        let stream = match &work {
+            Work::Read(request) | Work::Compare(request, _) => request.stream,
+        };
+        let credit = shared.of(stream);
+        let done = match &work {
+            Work::Read(request) => reader.read(request, &credit),
+            Work::Compare(file, ranges) => reader.compare(file, ranges, &credit),
+        };
+        shared.end(stream);
+        if done.is_err() {
+            return;
+        }
+    }
+}
