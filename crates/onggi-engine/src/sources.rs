@@ -52,6 +52,11 @@ impl Config {
 }
 
 impl Configured<'_> {
+    /// Whether each unit is a machine that is backed up apart from the others, and if so, how many at once.
+    pub fn apart(&self) -> Option<usize> {
+        self.config.source.outline(self.name, &self.directory).apart
+    }
+
     /// What the engine must know of this source's units.
     pub fn plan(&self) -> UnitPlan {
         let outline = self.config.source.outline(self.name, &self.directory);

@@ -7,17 +7,23 @@ use std::sync::OnceLock;
 /// The path of the program: `ONGGI_PROGRAM` if set, else built now from this tree. Once per test process.
 pub fn onggi() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| std::env::var_os("ONGGI_PROGRAM").map_or_else(build, PathBuf::from))
+    PROGRAM.get_or_init(|| std::env::var_os("ONGGI_PROGRAM").map_or_else(|| build("onggi"), PathBuf::from))
 }
 
-fn build() -> PathBuf {
+/// The program that is sent to hosts: `ONGGI_NODE_PROGRAM` if set, else built now.
+pub fn onggi_node() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| std::env::var_os("ONGGI_NODE_PROGRAM").map_or_else(|| build("onggi-node"), PathBuf::from))
+}
+
+fn build(name: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["build", "--locked", "--package", "onggi", "--bin", "onggi", "--message-format", "json"])
+        .args(["build", "--locked", "--package", name, "--bin", name, "--message-format", "json"])
         .output()
         .expect("cargo starts");
-    assert!(output.status.success(), "onggi does not build: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{name} does not build: {}", String::from_utf8_lossy(&output.stderr));
     let messages = String::from_utf8_lossy(&output.stdout);
     let mut programs = messages.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;

@@ -128,6 +128,7 @@ fn source(manifest: String) -> Etcd {
         state: PathBuf::from("/nonexistent"),
         never: Vec::new(),
         environment: BTreeMap::new(),
+        programs: Vec::new(),
         launcher: Arc::new(SystemLauncher),
         secrets: Arc::new(KeyFiles),
         attended: true,

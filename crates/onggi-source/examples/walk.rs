@@ -112,6 +112,7 @@ async fn main() -> Result<()> {
         state: PathBuf::from("/nonexistent"),
         never: Vec::new(),
         environment: BTreeMap::new(),
+        programs: Vec::new(),
         launcher: Arc::new(SystemLauncher),
         secrets: Arc::new(NoSecrets),
         attended: true,

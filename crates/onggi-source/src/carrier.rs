@@ -3,6 +3,7 @@
 mod process;
 #[cfg(any(test, feature = "testing"))]
 mod scripted;
+pub(crate) mod ssh;
 
 pub use process::{Exit, Launch, Launcher, Running, SystemLauncher};
 pub(crate) use process::{check_exits, run_to_end};

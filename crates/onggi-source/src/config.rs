@@ -11,6 +11,7 @@ use crate::carrier::Launcher;
 use crate::command::CommandConfig;
 use crate::device::DeviceConfig;
 use crate::etcd::EtcdConfig;
+use crate::hosts::HostsConfig;
 use crate::path::TreePath;
 use crate::paths::PathsConfig;
 use crate::secret::{SecretReference, Secrets};
@@ -28,12 +29,14 @@ pub enum SourceConfig {
     Etcd(EtcdConfig),
     /// The configurations of switches, routers and firewalls.
     Device(DeviceConfig),
+    /// Machines that are reached over SSH.
+    Hosts(Box<HostsConfig>),
 }
 
 /// Kinds that this build has an adapter for: one for each alternative of [`SourceConfig`].
-pub const KINDS: &[&str] = &["paths", "command", "etcd", "device"];
+pub const KINDS: &[&str] = &["paths", "command", "etcd", "device", "hosts"];
 /// Kinds that the language of the configuration has, and this build has no adapter for.
-pub const KINDS_WITHOUT_ADAPTER: &[&str] = &["bosh", "database", "hosts", "kubernetes", "openstack"];
+pub const KINDS_WITHOUT_ADAPTER: &[&str] = &["bosh", "database", "kubernetes", "openstack"];
 
 /// What the engine must know of a source's snapshots before anything is captured.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,6 +49,9 @@ pub struct Outline {
     pub root: Option<TreePath>,
     /// The snapshot's host name, where it is not this machine's.
     pub hostname: Option<String>,
+    /// Each unit is a machine of its own: its snapshots bear its name, and it is backed up apart from the others, so
+    /// many at once.
+    pub apart: Option<usize>,
 }
 
 /// What a source is built with beside its configuration: this machine, as the engine sees it.
@@ -63,6 +69,8 @@ pub struct Surroundings {
     pub never: Vec<PathBuf>,
     /// The variables that exclude files may name.
     pub environment: BTreeMap<String, String>,
+    /// Where the program for hosts may lie.
+    pub programs: Vec<PathBuf>,
     /// Starts processes.
     pub launcher: Arc<dyn Launcher>,
     /// Fetches secrets.
@@ -91,6 +99,7 @@ impl SourceConfig {
             Self::Command(_) => "command",
             Self::Etcd(_) => "etcd",
             Self::Device(_) => "device",
+            Self::Hosts(_) => "hosts",
         }
     }
 
@@ -101,13 +110,14 @@ impl SourceConfig {
             Self::Command(config) => config.faults(),
             Self::Etcd(config) => config.faults(),
             Self::Device(config) => config.faults(),
+            Self::Hosts(config) => config.faults(),
         }
     }
 
     /// The secrets that it names, by key.
     pub fn secrets(&self) -> Vec<(&'static str, &SecretReference)> {
         match self {
-            Self::Paths(_) | Self::Command(_) => Vec::new(),
+            Self::Paths(_) | Self::Command(_) | Self::Hosts(_) => Vec::new(),
             Self::Etcd(config) => config.secrets(),
             Self::Device(config) => config.secrets(),
         }
@@ -120,6 +130,7 @@ impl SourceConfig {
             Self::Command(_) => Outline::below(TreePath::new("command").and_then(|root| root.join(source)).ok()),
             Self::Etcd(config) => config.outline(source),
             Self::Device(_) => DeviceConfig::outline(),
+            Self::Hosts(config) => config.outline(),
         }
     }
 
@@ -134,6 +145,7 @@ impl SourceConfig {
             Self::Command(config) => Box::new(crate::command::Command::new(config.clone(), surroundings)),
             Self::Etcd(config) => Box::new(crate::etcd::Etcd::new(config.clone(), surroundings)),
             Self::Device(config) => Box::new(crate::device::Devices::new(config.clone(), surroundings)),
+            Self::Hosts(config) => Box::new(crate::hosts::Hosts::new((**config).clone(), surroundings)),
         })
     }
 }

@@ -134,6 +134,7 @@ mod tests {
             state: folder.join("state"),
             never: Vec::new(),
             environment: BTreeMap::new(),
+            programs: Vec::new(),
             launcher: Arc::new(SystemLauncher),
             secrets: Arc::new(NoSecrets),
             attended: false,

@@ -3,7 +3,8 @@
 //! Start at [`Source`]: its documentation says who calls what, how often and in which order. A source pushes items into
 //! a sink ([`Items`]) and reads what is stored as a tree ([`Stored`]); it never sees a repository.
 //!
-//! The kinds are [`paths`], [`command`], [`etcd`] and [`device`]; [`SourceConfig`] is what the configuration file says of one. With feature
+//! The kinds are [`paths`], [`command`], [`etcd`], [`device`] and [`hosts`]; [`SourceConfig`] is what the configuration file says of
+//! one. With feature
 //! `testing` there is what tests need: a fake system and a careless adapter, a world, a repository in memory, scripted
 //! faults at every call, and the suite that every adapter passes.
 
@@ -19,6 +20,7 @@ pub mod days;
 pub mod device;
 pub mod etcd;
 mod hook;
+pub mod hosts;
 pub mod paths;
 pub mod quantity;
 mod sabotage;

@@ -13,4 +13,4 @@ pub mod store;
 
 pub use error::{HostError, LoginError, SshError};
 pub use login::{Login, Session, Trust, host_name, login, shown_key};
-pub use russh::keys::PublicKey;
+pub use russh::keys::{HashAlg, PublicKey};

@@ -65,6 +65,15 @@ impl Machine {
         Environment { clock: self.clock(), host: self.host.clone(), compute: Compute::new(threads) }
     }
 
+    /// Where the program for hosts may lie: beside this one, or where packages put it.
+    pub fn programs(&self) -> Vec<PathBuf> {
+        let own = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.to_owned()));
+        let beside =
+            own.into_iter().flat_map(|folder| [folder.join("onggi-node"), folder.join("../lib/onggi/onggi-node")]);
+        let named = self.variable(&["ONGGI_NODE_PROGRAM"]).map(PathBuf::from);
+        named.into_iter().chain(beside).chain([PathBuf::from("/usr/lib/onggi/onggi-node")]).collect()
+    }
+
     /// Time and randomness.
     pub fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock)

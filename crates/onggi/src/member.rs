@@ -43,6 +43,8 @@ pub struct Planned {
     unit: Option<String>,
     /// It is one of the configuration.
     is_configured: bool,
+    /// Its units are machines that are backed up apart from each other: how many at once.
+    apart: Option<usize>,
 }
 
 /// All that is to be backed up.
@@ -68,6 +70,8 @@ pub struct Member<'a> {
     pub unit: Unit,
     /// What the engine must know beside.
     pub plan: UnitPlan,
+    /// It is backed up apart from the others: with how many like it at once.
+    pub apart: Option<usize>,
 }
 
 /// Reads the command line; nothing is opened or started.
@@ -154,7 +158,8 @@ impl Builder<'_> {
             .source(name, surroundings_at(self.session, name, self.repository.as_deref()))?;
         let mut plan = configured.plan();
         plan.tags.extend(self.tags());
-        Ok(Planned { source: configured.source, plan, unit, is_configured: true })
+        let apart = configured.apart();
+        Ok(Planned { source: configured.source, plan, unit, is_configured: true, apart })
     }
 
     fn of_paths(&self, paths: Vec<PathBuf>) -> Result<Planned, Failure> {
@@ -184,6 +189,7 @@ impl Builder<'_> {
             plan: UnitPlan { excludes, ..self.plan(name, "paths", shown) },
             unit: None,
             is_configured: false,
+            apart: None,
         })
     }
 
@@ -214,6 +220,7 @@ impl Builder<'_> {
                 plan: self.plan(name.clone(), "command", vec![name]),
                 unit: None,
                 is_configured: false,
+                apart: None,
             });
         }
         let words = self.args.what.iter().map(|word| word.to_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
@@ -227,7 +234,7 @@ impl Builder<'_> {
             CommandConfig { command, file: name.clone(), allow_empty: stdin.allow_empty, ..CommandConfig::default() };
         let source = self.build(&SourceConfig::Command(config), &name)?;
         let paths = vec![format!("/command/{name}")];
-        Ok(Planned { source, plan: self.plan(name, "command", paths), unit: None, is_configured: false })
+        Ok(Planned { source, plan: self.plan(name, "command", paths), unit: None, is_configured: false, apart: None })
     }
 
     fn build(&self, config: &SourceConfig, name: &str) -> Result<Box<dyn Source>, Failure> {
@@ -272,6 +279,11 @@ pub async fn surroundings(session: &Session, name: &str) -> Result<Surroundings,
     Ok(surroundings_at(session, name, session.repository_folder().await?.as_deref()))
 }
 
+/// The same for what has nothing to do with a repository.
+pub fn surroundings_without_repository(session: &Session, name: &str) -> Surroundings {
+    surroundings_at(session, name, None)
+}
+
 fn surroundings_at(session: &Session, name: &str, repository: Option<&Path>) -> Surroundings {
     let machine = &session.machine;
     Surroundings {
@@ -281,6 +293,7 @@ fn surroundings_at(session: &Session, name: &str, repository: Option<&Path>) -> 
         state: machine.state_folder().join("marks"),
         never: repository.map(Path::to_owned).into_iter().chain([machine.cache_folder()]).collect(),
         environment: machine.variables.clone(),
+        programs: machine.programs(),
         launcher: Arc::new(SystemLauncher),
         secrets: Arc::new(Keeper { variables: machine.variables.clone() }),
         attended: session.output.is_attended(),
@@ -366,8 +379,8 @@ pub async fn discover<'a>(
                 .push(Failure::new(Exit::Failed, format!("back up {name}/{wanted}")).because("there is no such unit"));
         }
         for unit in found {
-            let plan = complete(&planned.plan, &unit, args, parents, opened, session)?;
-            members.push(Member { source: &*planned.source, unit, plan });
+            let plan = complete(planned, &unit, args, parents, opened, session)?;
+            members.push(Member { source: &*planned.source, unit, plan, apart: planned.apart });
         }
     }
     let problems = std::mem::take(&mut *kept.0.lock().unwrap_or_else(PoisonError::into_inner));
@@ -394,7 +407,9 @@ fn fault(fault: &SourceFault) -> Failure {
 }
 
 async fn units(planned: &Planned, cx: &Context) -> Result<Vec<Unit>, SourceError> {
-    planned.source.preflight(cx).await?;
+    if planned.apart.is_none() {
+        planned.source.preflight(cx).await?; // of a fleet each unit proves it for itself
+    }
     let mut found = planned.source.discover(cx).await?;
     if let Some(wanted) = &planned.unit {
         found.retain(|unit| unit.id.as_str() == wanted || unit.name == *wanted);
@@ -403,16 +418,21 @@ async fn units(planned: &Planned, cx: &Context) -> Result<Vec<Unit>, SourceError
 }
 
 fn complete(
-    plan: &UnitPlan,
+    planned: &Planned,
     unit: &Unit,
     args: &Args,
     parents: &Parents,
     opened: &Opened,
     session: &Session,
 ) -> Result<UnitPlan, Failure> {
+    let plan = &planned.plan;
     let journal = session.private_folder(&format!("journal/{}", plan.kind))?;
     let name = digest(&format!("{}\0{}\0{}", opened.repo.id(), plan.source, unit.id), 16);
     Ok(UnitPlan {
+        hostname: match (planned.apart, &args.host) {
+            (Some(_), None) => unit.name.clone(),
+            (_, host) => host.clone().unwrap_or_else(|| plan.hostname.clone()),
+        },
         compression: match session.globals.compression {
             None => plan.compression,
             Some(cli::Compression::Auto) => Compression::DEFAULT,

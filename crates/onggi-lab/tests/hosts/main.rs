@@ -1,7 +1,17 @@
-//! The fleet: who a host is, how a hub enters it, and what it takes from there; judged by the real OpenSSH.
+//! The fleet: who a host is, how a hub enters it, what is read there and what travels; judged by the real OpenSSH, rsync and
+//! restic. Each test is one fact.
+//!
+//! Without sshd or the rights of root a test says on stderr that it is skipped; with CI=true it fails.
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test")]
 
+mod bed;
+mod content;
 mod device;
+mod economy;
 mod import;
+mod level;
+mod login;
+mod operation;
 mod place;
+mod server;
 mod trust;

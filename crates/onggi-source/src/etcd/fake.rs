@@ -100,6 +100,7 @@ fn here() -> Surroundings {
         state: PathBuf::from("/nowhere"),
         never: Vec::new(),
         environment: BTreeMap::new(),
+        programs: Vec::new(),
         launcher: Arc::new(SystemLauncher),
         secrets: Arc::new(NoSecrets),
         attended: false,

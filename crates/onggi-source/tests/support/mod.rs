@@ -66,6 +66,7 @@ impl Folder {
             state: self.state.path().join("marks"),
             never: Vec::new(),
             environment: BTreeMap::new(),
+            programs: Vec::new(),
             launcher,
             secrets: Arc::new(NoSecrets),
             attended: true,

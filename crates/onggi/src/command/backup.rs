@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueHint;
+use futures::StreamExt as _;
 use jiff::tz::TimeZone;
 use onggi_engine::backup::{ATTEMPTS_DEFAULT, HOLD_DEFAULT, History, Job, Member, Parents, back_up};
 use onggi_engine::exit::Exit;
@@ -148,13 +149,11 @@ async fn back_up_all(args: &Args, selected: &Selected, session: &Session, opened
         program_version: concat!("onggi ", env!("CARGO_PKG_VERSION")).to_owned(),
         watch: watcher.clone(),
     };
-    let members: Vec<Member<'_>> =
-        found.members.iter().map(|unit| Member { source: unit.source, unit: &unit.unit, plan: &unit.plan }).collect();
     for planned in &selected.planned {
         settle(planned, &job, &run.context, session).await;
     }
     let ticker = watcher.draw();
-    let report = back_up(&run.context, &job, &members).await;
+    let report = back_up_members(&run.context, &job, &found.members).await;
     drop(ticker);
     for unit in &report.units {
         show(unit, &report, args, session);
@@ -172,6 +171,34 @@ async fn back_up_all(args: &Args, selected: &Selected, session: &Session, opened
     let exit = Exit::of_units(report.units.iter().map(|unit| unit.exit).chain(others)).and(report.exit());
     // A stop that the operator asked for is told as the signal it was.
     Ok(session.interrupt.exit().filter(|_| exit != Exit::Done).unwrap_or(exit))
+}
+
+/// Members of one group stand or fall together; those apart are each a group of their own, many at once.
+async fn back_up_members(cx: &Context, job: &Job<'_>, members: &[member::Member<'_>]) -> RunReport {
+    fn of<'a>(unit: &'a member::Member<'_>) -> Member<'a> {
+        Member { source: unit.source, unit: &unit.unit, plan: &unit.plan }
+    }
+    let (apart, together): (Vec<_>, Vec<_>) = members.iter().partition(|unit| unit.apart.is_some());
+    let group: Vec<_> = together.into_iter().map(of).collect();
+    if apart.is_empty() {
+        return back_up(cx, job, &group).await;
+    }
+    let mut reports = Vec::new();
+    if !group.is_empty() {
+        reports.push(back_up(cx, job, &group).await);
+    }
+    let width = apart.iter().filter_map(|unit| unit.apart).min().unwrap_or(1).max(1);
+    let units: Vec<_> = apart.into_iter().map(of).collect();
+    let alone = units.iter().map(|unit| Box::pin(back_up(cx, job, std::slice::from_ref(unit))));
+    reports.extend(futures::stream::iter(alone).buffered(width).collect::<Vec<_>>().await);
+    let mut reports = reports.into_iter();
+    let first = reports.next().expect("there is a unit apart");
+    reports.fold(first, |mut all, one| {
+        all.ended_at = all.ended_at.max(one.ended_at);
+        all.units.extend(one.units);
+        all.problems.append(one.problems);
+        all
+    })
 }
 
 /// What earlier runs left in a source goes first.

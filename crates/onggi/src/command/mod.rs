@@ -8,6 +8,7 @@ pub mod diff;
 pub mod filter;
 pub mod find;
 pub mod group;
+pub mod hosts;
 pub mod import;
 pub mod init;
 pub mod ls;
@@ -48,6 +49,7 @@ pub enum Command {
     Copy(copy::Args),
     Import(import::Args),
     Source(source::Args),
+    Hosts(hosts::Args),
     Config(config::Args),
     Completion(completion::Args),
     Man(man::Args),
@@ -88,6 +90,7 @@ pub async fn run(cli: Cli, output: &Arc<Output>) -> Result<Exit, Failure> {
         Command::Copy(args) => copy::run(args, session).await,
         Command::Import(args) => import::run(args, session).await,
         Command::Source(args) => source::run(args, session).await,
+        Command::Hosts(args) => hosts::run(args, session).await,
         Command::Config(args) => config::run(&args, session),
         Command::Find(args) => find::run(args, session).await,
         Command::Restore(args) => restore::run(args, session).await,

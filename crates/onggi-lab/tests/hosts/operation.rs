@@ -1,0 +1,87 @@
+//! What a run leaves behind, and what it never shows.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use onggi_lab::peer;
+
+use super::bed::{Hub, listed, pinned};
+use super::server::Server;
+
+/// Every file below a folder with its content.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        match entry.file_type().unwrap().is_dir() {
+            true => found.extend(contents(&entry.path())),
+            false => drop(found.insert(entry.path(), fs::read(entry.path()).unwrap())),
+        }
+    }
+    found
+}
+
+#[test]
+fn a_dry_run_changes_neither_host_nor_repository() {
+    let Some(server) = Server::start() else { return };
+    let hub = Hub::new();
+    hub.write("data/file", "x");
+    hub.configure_one(&server, "");
+    hub.back_up_well();
+    hub.write("data/more", "y");
+    let before = (contents(&hub.path("data")), contents(&hub.path("repository")));
+    let ended = hub.onggi("backup fleet --json --dry-run");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.summary()["files_new"], 1);
+    assert!((contents(&hub.path("data")), contents(&hub.path("repository"))) == before);
+}
+
+#[test]
+fn nothing_of_the_repository_is_told_to_a_host() {
+    let (Some(server), Some(_)) = (Server::start(), peer::newest("restic")) else { return };
+    let hub = Hub::new();
+    hub.listen_in();
+    hub.write("data/file", vec![7; 12 << 20]);
+    hub.configure_one(&server, "");
+    hub.back_up_well();
+    hub.write("data/file", vec![8; 12 << 20]);
+    hub.back_up_well();
+    let sent = fs::read(hub.path("sent")).unwrap();
+    let has = |text: &str| sent.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(sent.len() > 100 && has(&hub.path("data").display().to_string()));
+    assert!(!has("secret-of-the-repository") && !has(&hub.path("repository").display().to_string()));
+    let config = hub.cat(&["config"]);
+    assert!(!has(config["chunker_polynomial"].as_str().unwrap()));
+}
+
+#[test]
+fn a_host_that_cannot_be_reached_stops_no_other() {
+    let Some(server) = Server::start() else { return };
+    let hub = Hub::new();
+    hub.write("data/file", "x");
+    let keys = format!("paths: [{}]", hub.path("data").display());
+    let stranger = format!("address: 127.0.0.1, port: {}, host-key: \"{}\"", server.port, server.public("other"));
+    hub.configure(&pinned(&server), &keys, &[("bad", stranger), ("good", listed(&server)), ("well", listed(&server))]);
+    let ended = hub.back_up();
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    let hosts: Vec<_> = hub.snapshots().iter().map(|one| one["hostname"].as_str().unwrap().to_owned()).collect();
+    assert!(hosts.len() == 2 && hosts.contains(&"good".to_owned()) && hosts.contains(&"well".to_owned()), "{hosts:?}");
+}
+
+#[test]
+fn hooks_run_on_the_host_and_the_last_one_also_when_reading_fails() {
+    let Some(server) = Server::start() else { return };
+    let hub = Hub::new();
+    hub.write("data/file", "x");
+    let log = hub.path("hooks").display().to_string();
+    let hooks =
+        format!("before: [[sh, -c, 'echo before $ONGGI_UNIT >> {log}']]\nafter: [[sh, -c, 'echo after >> {log}']]");
+    hub.configure_one(&server, &hooks);
+    hub.back_up_well();
+    assert_eq!(fs::read_to_string(&log).unwrap(), "before n1\nafter\n");
+    hub.configure_one(&server, &format!("{hooks}\ndumps: [{{ name: bad, command: ['false'] }}]"));
+    let ended = hub.onggi("backup fleet --json --timeout 5s");
+    assert_ne!(ended.code, Some(0), "{ended:?}");
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(said.ends_with("after\n") && said.matches("before").count() == said.matches("after").count(), "{said}");
+}

@@ -1,0 +1,255 @@
+//! Kind `hosts`: machines that are reached over SSH, each a unit. A small program that only reads is sent to each; what is
+//! chunked, encrypted and stored is so here. A host is taken for hostile: whatever it says is checked.
+
+mod capture;
+mod config;
+mod content;
+mod enroll;
+mod inventory;
+mod known;
+mod lost;
+mod preset;
+mod session;
+mod start;
+mod window;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use onggi_ssh::PublicKey;
+use onggi_ssh::store::Store;
+use tokio::sync::OnceCell;
+
+use self::capture::HostCapture;
+use self::session::{Client, Driver};
+use self::start::Failure;
+use self::window::Allowance;
+use crate::carrier::ssh::{Call, SshLauncher};
+use crate::carrier::{Launch, Launcher, check_exits};
+use crate::config::Surroundings;
+use crate::context::{Context, UnitId};
+use crate::hook::Hooks;
+use crate::source::{Base, Capabilities, Capture, Image, Remnant, Result, Source, SourceError, Unit};
+
+pub use self::config::{Become, ByteRate, Connect, Dump, HostsConfig, Inventory, Trust};
+pub use self::enroll::{Enrollment, Form};
+pub use self::inventory::Host;
+pub use self::start::{INSTALLED, Program};
+pub use self::window::{BadHours, Hours, RateWindow};
+pub use onggi_ssh::HashAlg;
+
+/// Longest output of a command that is no dump, in bytes.
+const OUTPUT_BYTES_MAX: usize = 1 << 20;
+
+/// Configured machines. A restore is the engine's directory restore.
+pub struct Hosts {
+    config: HostsConfig,
+    surroundings: Surroundings,
+    allowance: Allowance,
+    program: OnceCell<Arc<Program>>,
+    inventory: OnceCell<BTreeMap<String, Host>>,
+}
+
+impl Hosts {
+    /// A source over a configuration without faults; touches nothing.
+    pub fn new(config: HostsConfig, surroundings: Surroundings) -> Self {
+        let allowance = Allowance::default();
+        Self { config, surroundings, allowance, program: OnceCell::new(), inventory: OnceCell::new() }
+    }
+
+    /// The hosts of the inventory as it is now, by name.
+    pub async fn hosts(&self, cx: &Context) -> Result<&BTreeMap<String, Host>> {
+        let Surroundings { working_directory, launcher, .. } = &self.surroundings;
+        let load = || inventory::load(cx, &self.config, working_directory, &**launcher);
+        self.inventory.get_or_try_init(load).await
+    }
+
+    async fn host(&self, cx: &Context, unit: &Unit) -> Result<Host> {
+        self.hosts(cx).await?.get(unit.id.as_str()).cloned().ok_or(SourceError::Gone)
+    }
+
+    async fn program(&self) -> Result<Arc<Program>> {
+        let load = || async { Program::load(&self.surroundings.programs).map(Arc::new) };
+        self.program.get_or_try_init(load).await.cloned()
+    }
+
+    /// The key that a host shows to whoever asks. It proves nothing by itself.
+    pub async fn shown_key(&self, cx: &Context, host: &Host) -> Result<PublicKey> {
+        if host.jump.is_some() {
+            return Err(SourceError::Unsupported("asking for a key through another host"));
+        }
+        let asking = onggi_ssh::shown_key(&host.address, host.port.unwrap_or(22), false);
+        let limit = cx.world.elapsed() + self.config.connect.time_limit.0;
+        let unreachable = |text: String| SourceError::Unreachable(format!("{}: {text}", host.address));
+        tokio::select! {
+            biased;
+            shown = cx.unless_stopped(asking) => shown?.map_err(|error| unreachable(error.to_string())),
+            () = cx.world.reach(limit) => Err(unreachable("it does not answer in time".to_owned())),
+        }
+    }
+
+    /// Makes a key the host's own, from now on.
+    pub fn trust(&self, host: &Host, key: &PublicKey) -> Result<()> {
+        let file = known::approved(&self.surroundings);
+        let folder = file.parent().unwrap_or(Path::new("/"));
+        let trusted = std::fs::create_dir_all(folder).and_then(|()| Store::new(folder).trust(&known::names(host), key));
+        trusted.map_err(|error| SourceError::Refused(format!("write {}: {error}", file.display())))
+    }
+
+    /// Whether a person made some key the host's own.
+    pub fn is_trusted(&self, host: &Host) -> bool {
+        let names = known::names(host);
+        let lines = std::fs::read_to_string(known::approved(&self.surroundings)).unwrap_or_default();
+        lines.lines().any(|line| line.split_once(' ').is_some_and(|(own, _)| own == names))
+    }
+
+    /// What makes a host ready for its source. `key` is the public key that is let in.
+    pub async fn enrollment(&self, host: &Host, key: &str) -> Result<Enrollment> {
+        let program = self.program().await?;
+        let root = |root: &crate::paths::RootPath| root.path.display().to_string();
+        Ok(Enrollment {
+            user: host.user.clone().unwrap_or_else(|| "onggi-backup".to_owned()),
+            key: key.to_owned(),
+            level: host.r#become,
+            program: program.name(),
+            digest: program.digest().to_owned(),
+            roots: host.roots.iter().map(root).collect(),
+        })
+    }
+
+    /// Makes a host ready, over a login that may become root there. The host must be known already.
+    pub async fn enroll(&self, cx: &Context, host: &Host, login: &str, enrollment: &Enrollment) -> Result<()> {
+        let program = self.program().await?;
+        let call = known::call(host, &self.config.connect, &self.surroundings)?;
+        let call = Call { user: Some(login.to_owned()), key: None, certificate: None, ..call };
+        let there = SshLauncher { call, launcher: self.surroundings.launcher.clone() };
+        let is_installed = matches!(host.r#become, Become::Sudo | Become::Capability | Become::Forced);
+        let script = enrollment.script(is_installed.then_some(program.bytes().len()));
+        let mut words = vec!["sh".to_owned(), "-c".to_owned(), script];
+        if login != "root" {
+            words.splice(0..0, ["sudo", "-n", "--"].map(ToOwned::to_owned));
+        }
+        let launch = Launch { takes_input: true, ..Launch::new([words]) };
+        let input = is_installed.then(|| bytes::Bytes::copy_from_slice(program.bytes()));
+        self.output_of(cx, &launch, &there, input).await.map(drop)
+    }
+
+    async fn output_of(
+        &self,
+        cx: &Context,
+        launch: &Launch,
+        launcher: &dyn Launcher,
+        input: Option<bytes::Bytes>,
+    ) -> Result<String> {
+        let mut running = launcher.start(launch).await?;
+        if let Some(input) = input {
+            running.write(input).await?;
+        }
+        running.end_input().await?;
+        let mut output = Vec::new();
+        while let Some(piece) = cx.unless_stopped(running.read()).await?? {
+            output.extend_from_slice(&piece);
+            if output.len() > OUTPUT_BYTES_MAX {
+                return Err(SourceError::Refused("it says too much".to_owned()));
+            }
+        }
+        let exits = cx.unless_stopped(running.wait()).await??;
+        check_exits(&exits, &running.tail())?;
+        Ok(String::from_utf8_lossy(&output).into_owned())
+    }
+
+    /// Starts processes on a host instead of here.
+    fn launcher(&self, host: &Host) -> Result<SshLauncher> {
+        let call = known::call(host, &self.config.connect, &self.surroundings)?;
+        Ok(SshLauncher { call, launcher: self.surroundings.launcher.clone() })
+    }
+
+    /// Connects, starts the program and greets it.
+    async fn connect(&self, cx: &Context, host: &Host) -> Result<(Client, Driver), Failure> {
+        let program = self.program().await.map_err(|error| Failure::new("program-blocked", error))?;
+        let launcher = self.launcher(host)?;
+        let started = start::start(cx, &launcher, &program, host.r#become).await?;
+        session::greet(cx, started, self.config.nice, 0).await
+    }
+
+    fn hooks(&self, host: &Host) -> Result<Hooks> {
+        let surroundings = Surroundings { launcher: Arc::new(self.launcher(host)?), ..self.surroundings.clone() };
+        Ok(Hooks::new(host.before.clone(), host.after.clone(), &surroundings))
+    }
+
+    fn has_hooks(&self) -> bool {
+        let has = |host: &Host| !(host.before.is_empty() && host.after.is_empty());
+        let own = !(self.config.before.is_empty() && self.config.after.is_empty());
+        own || self.inventory.get().is_some_and(|hosts| hosts.values().any(has))
+    }
+}
+
+fn unit_of(host: &Host) -> Unit {
+    Unit { id: UnitId::from(host.name.as_str()), name: host.name.clone() }
+}
+
+#[async_trait]
+impl Source for Hosts {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { freezes: self.has_hooks(), image: Image::Live, chains: false, destinations: &[] }
+    }
+
+    /// Connects to each host and starts the program there. One that cannot be reached is a problem, all are an error.
+    async fn preflight(&self, cx: &Context) -> Result<()> {
+        let (mut reached, mut last) = (0, None);
+        for host in self.hosts(cx).await?.values() {
+            cx.check()?;
+            match self.connect(cx, host).await {
+                Ok(_) => reached += 1,
+                Err(failure) => {
+                    let error = failure.report_of(cx, &host.name);
+                    last = Some(error);
+                }
+            }
+        }
+        match last {
+            Some(error) if reached == 0 => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn discover(&self, cx: &Context) -> Result<Vec<Unit>> {
+        Ok(self.hosts(cx).await?.values().map(unit_of).collect())
+    }
+
+    async fn freeze(&self, cx: &Context, unit: &Unit) -> Result<()> {
+        let host = self.host(cx, unit).await?;
+        if host.before.is_empty() && host.after.is_empty() {
+            return Ok(());
+        }
+        self.hooks(&host)?.freeze(cx, unit).await
+    }
+
+    /// Proves that the host can be read. Nothing is fixed: the items show its files as they are when they are read.
+    async fn capture<'a>(&'a self, cx: &Context, unit: &Unit, _base: Option<&Base>) -> Result<Box<dyn Capture + 'a>> {
+        let host = self.host(cx, unit).await?;
+        let session = self.connect(cx, &host).await.map_err(|failure| failure.report(cx))?;
+        Ok(Box::new(HostCapture { source: self, host, taken_at: cx.world.now(), session: Some(session) }))
+    }
+
+    async fn thaw(&self, cx: &Context, unit: &Unit) -> Result<()> {
+        let host = match self.host(cx, unit).await {
+            Err(SourceError::Gone) => return Ok(()),
+            host => host?,
+        };
+        if host.before.is_empty() && host.after.is_empty() {
+            return Ok(());
+        }
+        self.hooks(&host)?.thaw(cx, unit).await
+    }
+
+    async fn remnants(&self, cx: &Context) -> Result<Vec<Remnant>> {
+        let hosts = self.hosts(cx).await?;
+        match hosts.values().find(|host| !(host.before.is_empty() && host.after.is_empty())) {
+            Some(host) => self.hooks(host)?.remnants(&unit_of(host)),
+            None => Ok(Vec::new()),
+        }
+    }
+}
