@@ -3,15 +3,19 @@
 
 mod attributes;
 mod batch;
+mod chain;
 mod compare;
 mod destination;
 pub mod directory;
 mod filling;
 mod open;
 mod select;
+mod source;
 mod tree;
 
 pub use attributes::{LeftOut, Privilege};
+pub use chain::{ChainError, chain};
 pub use directory::{Damaged, DirectoryRestore, Plan, Policy, Report, Request, RestoreError};
 pub use select::{Selection, locate};
+pub use source::carry_out;
 pub use tree::{SnapshotTree, TreeEntry};

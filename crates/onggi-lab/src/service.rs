@@ -187,7 +187,11 @@ impl EtcdCluster {
 
     /// Starts a member again, and awaits that it serves.
     pub fn restart(&self, member: &str) {
-        self.member(&["start", member]);
+        self.start_member(member);
+        self.await_service(member);
+    }
+
+    fn await_service(&self, member: &str) {
         let number: usize = member.trim_start_matches('m').parse().expect("a member's name is mN");
         let endpoint = &self.endpoints()[number - 1];
         for _ in 0..100 {
@@ -197,6 +201,39 @@ impl EtcdCluster {
             }
         }
         panic!("{member} does not serve again");
+    }
+
+    /// Starts all members again, and awaits that each serves.
+    pub fn restart_all(&self) {
+        let members: Vec<_> = (1..=self.endpoints().len()).map(|number| format!("m{number}")).collect();
+        members.iter().for_each(|member| self.start_member(member));
+        for member in &members {
+            self.await_service(member);
+        }
+    }
+
+    /// Starts a member with the arguments in its file; does not wait.
+    pub fn start_member(&self, member: &str) {
+        self.member(&["start", member]);
+    }
+
+    /// What etcdctl says, whether it fails or not.
+    pub fn try_with(&self, words: &[&str], input: &str) -> String {
+        let mut command = Command::new(self.state().join("ctl"));
+        command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("etcdctl starts");
+        // One that needs no input may end before it is written.
+        let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
+        let output = child.wait_with_output().expect("etcdctl ends");
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+
+    /// The same of a command that must fail.
+    #[track_caller]
+    pub fn fails(&self, line: &str) -> String {
+        let said = self.try_with(&line.split_ascii_whitespace().collect::<Vec<_>>(), "");
+        assert!(said.contains("Error") || said.contains("error"), "etcdctl {line} did not fail: {said}");
+        said
     }
 
     fn member(&self, words: &[&str]) {

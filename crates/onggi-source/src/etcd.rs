@@ -13,12 +13,15 @@ mod client;
 mod cluster;
 mod config;
 pub mod content;
+pub mod delta;
+mod drill;
 pub mod hashkv;
 mod import;
 pub mod key_value;
 pub mod manifest;
 pub mod model;
 mod pb;
+mod restore;
 mod select;
 mod snapshot;
 pub mod survey;
@@ -34,15 +37,20 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::config::Surroundings;
-use crate::context::{Context, UnitId};
+use crate::context::{Context, Destination, UnitId};
 use crate::path::TreePath;
-use crate::source::{Base, Capabilities, Capture, Image, Result, Source, SourceError, Unit};
+use crate::source::{
+    Base, Capabilities, Capture, Image, Outcome, Remnant, Restore, RestoreRequest, Result, Source, SourceError, Stored,
+    Unit,
+};
 
 use self::client::{Dial, Grpc};
 use self::cluster::Cluster;
 pub use self::config::{AuthConfig, EtcdConfig, PkiMode, TlsConfig};
 pub use self::import::SnapshotFiles;
 use self::model::Notes;
+use self::restore::mark::Mark;
+pub use self::restore::{BUMP_KUBERNETES, CLUSTER_DEFAULT, Engine, QUOTA_DEFAULT, RestoreOptions, Until};
 
 /// A configured cluster. Its one unit is named by the cluster's id.
 pub struct Etcd {
@@ -73,7 +81,12 @@ impl Etcd {
 impl Source for Etcd {
     /// A full needs no base but looks at it: bytes differ between members, so that it stays with the member of last time.
     fn capabilities(&self) -> Capabilities {
-        Capabilities { freezes: false, image: Image::Fixed, chains: true, destinations: &[] }
+        Capabilities {
+            freezes: false,
+            image: Image::Fixed,
+            chains: true,
+            destinations: &[Destination::Beside, Destination::Scratch],
+        }
     }
 
     async fn preflight(&self, cx: &Context) -> Result<()> {
@@ -96,5 +109,31 @@ impl Source for Etcd {
             return Err(SourceError::Gone);
         }
         Ok(Box::new(capture::take(self, cx, cluster).await?))
+    }
+
+    /// A capture makes nothing in the cluster; a restore makes directories on this machine.
+    async fn release(&self, cx: &Context, _unit: &Unit, outcome: Outcome) -> Result<()> {
+        let state = &self.surroundings.state;
+        let settle = || match (Mark::load_all(state)?.into_iter().find(|mark| mark.run == cx.run), outcome) {
+            (None, _) => Ok(()),
+            (Some(mark), Outcome::Kept) => mark.forget(state),
+            (Some(mark), Outcome::Dropped) => mark.drop_all(state),
+        };
+        settle().map_err(|error: std::io::Error| SourceError::Busy(format!("remove what was restored: {error}")))
+    }
+
+    async fn remnants(&self, _cx: &Context) -> Result<Vec<Remnant>> {
+        let marks = Mark::load_all(&self.surroundings.state);
+        let marks = marks.map_err(|error| SourceError::Busy(format!("read what earlier runs noted: {error}")))?;
+        Ok(marks.into_iter().map(Mark::remnant).collect())
+    }
+
+    async fn restore<'a>(
+        &'a self,
+        cx: &Context,
+        request: &'a RestoreRequest,
+        from: &'a dyn Stored,
+    ) -> Result<Box<dyn Restore + 'a>> {
+        Ok(Box::new(restore::plan(self, cx, request, from).await?))
     }
 }

@@ -98,6 +98,12 @@ impl Machine {
         &self.home
     }
 
+    /// Where the program of this name is found, as a shell would.
+    pub fn program(&self, name: &str) -> Option<PathBuf> {
+        let path = self.variables.get("PATH")?;
+        std::env::split_paths(path).map(|folder| folder.join(name)).find(|file| file.is_file())
+    }
+
     /// The configuration of those who name none: the machine's, or else the user's.
     pub fn config_file(&self) -> Option<PathBuf> {
         let own = self.config_folder().join("onggi.yaml");

@@ -1,7 +1,10 @@
 //! The tags of a snapshot: whose it is, of which run, and in what state.
 
 use super::{Member, UnitPlan};
-use onggi_repo::format::{Snapshot, tag};
+use onggi_repo::{
+    forget::FOLLOWS,
+    format::{Snapshot, tag},
+};
 use onggi_source::{Facts, RunId, UnitId};
 
 /// Stored with listed problems.
@@ -19,6 +22,7 @@ pub(super) fn tags(member: &Member<'_>, run: &RunId, facts: &Facts, is_partial: 
         tag("unit", member.unit.id.as_str()),
         tag("run", run.as_str()),
     ];
+    all.extend(facts.follows.iter().map(|base| tag(FOLLOWS, base.as_str())));
     let more = facts.tags.iter().chain(tags).cloned().chain(is_partial.then(|| PARTIAL.to_owned()));
     for one in more {
         if !all.contains(&one) {

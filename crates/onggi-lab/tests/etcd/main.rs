@@ -2,5 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test")]
 
 mod capture;
+mod delta;
+mod drill;
 mod place;
 mod proxy;
+mod restore;

@@ -83,9 +83,28 @@ impl Place {
     }
 
     pub fn onggi(&self, line: &str) -> Done {
-        let output = self.command(line).output().unwrap();
+        Self::run(self.command(line))
+    }
+
+    /// Runs onggi where the programs of a folder are found too.
+    pub fn onggi_with(&self, folder: &Path, line: &str) -> Done {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&path));
+        let mut command = self.command(line);
+        command.env("PATH", std::env::join_paths(folders).unwrap());
+        Self::run(command)
+    }
+
+    fn run(mut command: Command) -> Done {
+        let output = command.output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Done { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// Names of what onggi has noted on this machine.
+    pub fn state(&self) -> Vec<String> {
+        let marks = fs::read_dir(self.path("home/state/onggi/marks"));
+        marks.into_iter().flatten().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
     /// The notes of the newest snapshot, and its file, restored by onggi.

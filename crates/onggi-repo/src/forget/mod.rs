@@ -1,10 +1,12 @@
 //! Retention: which snapshots go. A pure plan with a reason for each, guards that refuse it, and a step that carries it
 //! out. Removing snapshots frees no space; prune does.
 
+mod chain;
 mod group;
 mod judge;
 mod rules;
 
+pub use chain::{FOLLOWS, followed, followers};
 pub use group::{GroupBy, GroupKey};
 pub use judge::{Action, Candidate, INCOMPLETE, PARTIAL, Verdict};
 pub use rules::{BadRule, CalendarSpan, Count, Period, Rule, Rules};
@@ -121,12 +123,14 @@ pub fn plan_forget(rules: &Rules, candidates: Vec<Candidate>, options: &ForgetOp
     }
     let mut plan = ForgetPlan { groups: Vec::new(), refusals: Vec::new() };
     for (key, candidates) in groups {
-        let mut group = GroupPlan { key, verdicts: judge::judge(rules, candidates, options), held: None };
+        plan.groups.push(GroupPlan { key, verdicts: judge::judge(rules, candidates, options), held: None });
+    }
+    chain::keep_whole(&mut plan.groups);
+    for group in &mut plan.groups {
         if !options.is_shrinking_fine {
-            hold_if_shrunk(&mut group);
+            hold_if_shrunk(group);
         }
-        plan.refusals.extend(refusal(&group, options.max));
-        plan.groups.push(group);
+        plan.refusals.extend(refusal(group, options.max));
     }
     Ok(plan)
 }
@@ -157,7 +161,7 @@ fn refusal(group: &GroupPlan, max: Option<ForgetMax>) -> Option<(&'static str, S
 fn hold_if_shrunk(group: &mut GroupPlan) {
     let sizes = group.verdicts.iter().filter_map(|verdict| {
         let snapshot = &verdict.candidate.snapshot;
-        let is_counted = !snapshot.has_tag(PARTIAL) && !snapshot.has_tag(INCOMPLETE);
+        let is_counted = !snapshot.has_tag(PARTIAL) && !snapshot.has_tag(INCOMPLETE) && followed(snapshot).is_none();
         let summary = snapshot.summary.as_ref().filter(|_| is_counted)?;
         Some((summary.figures.total_files_processed, summary.figures.total_bytes_processed))
     });

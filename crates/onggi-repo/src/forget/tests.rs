@@ -205,3 +205,65 @@ fn every_verdict_has_a_reason() {
     let reasons: Vec<_> = plan.groups[0].verdicts.iter().map(|verdict| verdict.reasons.join(", ")).collect();
     assert_eq!(reasons, ["last, daily", "incomplete, and a newer snapshot is whole", "daily", "no rule keeps it"]);
 }
+
+mod chains {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    /// Snapshots of one unit, an hour apart, oldest first: each stands alone or continues one before it.
+    fn timeline(bases: &[Option<prop::sample::Index>]) -> Vec<Candidate> {
+        let mut all: Vec<Candidate> = Vec::new();
+        for (hour, base) in bases.iter().enumerate() {
+            let mut one =
+                candidate(&format!("2026-{:02}-{:02}T{:02}", 9 + hour / 24 / 28, 1 + hour / 24 % 28, hour % 24));
+            if let Some(base) = base.as_ref().filter(|_| !all.is_empty()) {
+                // Mostly the one just before, as a capture does.
+                let at = all.len() - 1 - base.index(all.len()).min(base.index(3));
+                one.snapshot.tags.push(format!("{FOLLOWS}:{}", all[at].id));
+            }
+            all.push(one);
+        }
+        all
+    }
+
+    fn is_whole(kept: &[&Candidate], all: &[Candidate]) -> bool {
+        let ids: HashSet<_> = kept.iter().map(|one| one.id.to_string()).collect();
+        let known: HashSet<_> = all.iter().map(|one| one.id.to_string()).collect();
+        let bases = kept.iter().filter_map(|one| followed(&one.snapshot));
+        bases.filter(|base| known.contains(*base)).all(|base| ids.contains(base))
+    }
+
+    proptest! {
+        #[test]
+        fn retention_never_breaks_a_chain(
+            bases in prop::collection::vec(prop::option::weighted(0.8, any::<prop::sample::Index>()), 1..120),
+            rules in prop::sample::select(vec!["last=1", "last=3", "daily=2", "hourly=5", "within=2d", "weekly=1", "daily=2 last=2"]),
+            named in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+        ) {
+            let all = timeline(&bases);
+            for trusted in [TrustedTime::Written, TrustedTime::Received] {
+                let plan = plan(rules, all.clone(), &options(trusted));
+                let verdicts = plan.groups.iter().flat_map(|group| &group.verdicts);
+                let kept: Vec<_> = verdicts.filter(|one| one.action == Action::Keep).map(|one| &one.candidate).collect();
+                prop_assert!(is_whole(&kept, &all));
+            }
+            let chosen: Vec<_> = named.iter().map(|index| all[index.index(all.len())].id).collect();
+            let gone: HashSet<_> = followers(&all, &chosen).into_iter().chain(chosen).collect();
+            let kept: Vec<_> = all.iter().filter(|one| !gone.contains(&one.id)).collect();
+            prop_assert!(is_whole(&kept, &all));
+        }
+    }
+
+    #[test]
+    fn a_kept_delta_keeps_its_full_and_says_so() {
+        let mut all = ["09-03", "09-02", "09-01"].map(candidate);
+        for at in [0, 1] {
+            let base = all[at + 1].id;
+            all[at].snapshot.tags.push(format!("{FOLLOWS}:{base}"));
+        }
+        let plan = plan("last=1", all.to_vec(), &options(TrustedTime::Written));
+        assert_eq!(words(&plan), "keep keep keep");
+        assert_eq!(plan.groups[0].verdicts[2].reasons, ["a kept snapshot continues it"]);
+    }
+}

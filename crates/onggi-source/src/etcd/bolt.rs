@@ -8,8 +8,10 @@ mod check;
 mod cursor;
 mod page;
 mod read;
+mod write;
 
 pub use check::{Census, Reached};
 pub use cursor::{Cursor, Direction, Entry};
 pub use page::{Meta, PAGE_BYTES_MAX, PAGE_BYTES_MIN};
 pub use read::{Bolt, BoltError, Bucket, FileBytes, Slice};
+pub use write::BoltWriter;

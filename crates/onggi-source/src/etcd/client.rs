@@ -2,6 +2,7 @@
 
 mod error;
 mod grpc;
+mod watch;
 
 use std::time::Duration;
 
@@ -30,6 +31,14 @@ pub(crate) trait Member: Send + Sync {
     async fn members(&self, cx: &Context) -> Result<Vec<Named>>;
     /// The hash of its keys at a revision.
     async fn hash_kv(&self, cx: &Context, revision: i64) -> Result<HashAnswer>;
+    /// The number of its keys.
+    async fn count(&self, cx: &Context) -> Result<u64>;
+    /// Begins to watch every key, from this revision on.
+    async fn watch(&self, cx: &Context, from: i64) -> Result<Box<dyn Watching>>;
+    /// Seconds that a lease was granted for; `None` if it is not there.
+    async fn lease_ttl(&self, cx: &Context, id: i64) -> Result<Option<i64>>;
+    /// Revision of users and roles; `None` where the member cannot say, before 3.5.
+    async fn auth_revision(&self, cx: &Context) -> Result<Option<u64>>;
     /// Begins a snapshot.
     async fn snapshot(&self, cx: &Context) -> Result<Box<dyn Pieces>>;
 }
@@ -39,6 +48,32 @@ pub(crate) trait Member: Send + Sync {
 pub(crate) trait Pieces: Send {
     /// The next message, as long as there is one.
     async fn next(&mut self, cx: &Context) -> Result<Option<Piece>>;
+}
+
+/// A watch that is open.
+#[async_trait]
+pub(crate) trait Watching: Send {
+    /// The next message. May be dropped half-way without loss. A member that stays silent is an error.
+    async fn next(&mut self, cx: &Context) -> Result<Told>;
+}
+
+/// What a watch tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// Changes in order. The last revision of a fragment may go on in the next message.
+    Changes { events: Vec<Event>, is_fragment: bool },
+    /// What was asked for is no longer there: all up to this revision is compacted.
+    Compacted(i64),
+    /// It lives.
+    Nothing,
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub is_tombstone: bool,
+    /// The record as the member sent it.
+    pub record: Bytes,
 }
 
 /// A message of a snapshot.

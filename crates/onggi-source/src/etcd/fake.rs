@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::access::Access;
-use super::client::{Dial, HashAnswer, Member, Named, Piece, Pieces, Status};
+use super::client::{Dial, HashAnswer, Member, Named, Piece, Pieces, Status, Told, Watching};
 use super::model::ClusterId;
 use super::{Etcd, EtcdConfig, PkiMode};
 use crate::bench::NoSecrets;
@@ -31,6 +31,9 @@ pub(super) struct FakeMember {
     pub hash: HashAnswer,
     /// One list of messages for each snapshot that is asked for; the last is served for ever.
     pub snapshots: VecDeque<Vec<Piece>>,
+    /// What a watch tells, message by message; then nothing for ever.
+    pub told: VecDeque<Told>,
+    pub auth_revision: Option<u64>,
 }
 
 /// A cluster by endpoint. Clones share it.
@@ -67,7 +70,13 @@ impl FakeCluster {
                 applied_index: 100,
                 ..Status::default()
             };
-            let member = FakeMember { status, hash: HASH, snapshots: VecDeque::from([pieces(FILE)]) };
+            let member = FakeMember {
+                status,
+                hash: HASH,
+                snapshots: VecDeque::from([pieces(FILE)]),
+                told: VecDeque::new(),
+                auth_revision: None,
+            };
             cluster.members.lock().unwrap().insert(format!("http://m{number}"), member);
         }
         cluster
@@ -92,12 +101,16 @@ impl FakeCluster {
     }
 }
 
+/// A private directory for each source, which nobody makes unless something is restored.
 fn here() -> Surroundings {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let state = std::env::temp_dir().join(format!("onggi-etcd-{}-{number}", std::process::id()));
     Surroundings {
         source: "prod".to_owned(),
         host: "here".to_owned(),
         working_directory: PathBuf::from("/"),
-        state: PathBuf::from("/nowhere"),
+        state,
         never: Vec::new(),
         environment: BTreeMap::new(),
         programs: Vec::new(),
@@ -168,6 +181,26 @@ impl Member for Connection {
         Ok(self.member().hash)
     }
 
+    async fn count(&self, cx: &Context) -> Result<u64> {
+        cx.check()?;
+        Ok(32)
+    }
+
+    async fn watch(&self, cx: &Context, from: i64) -> Result<Box<dyn Watching>> {
+        cx.check()?;
+        Ok(Box::new(Telling { told: self.member().told, from }))
+    }
+
+    async fn lease_ttl(&self, cx: &Context, _id: i64) -> Result<Option<i64>> {
+        cx.check()?;
+        Ok(Some(60))
+    }
+
+    async fn auth_revision(&self, cx: &Context) -> Result<Option<u64>> {
+        cx.check()?;
+        Ok(self.member().auth_revision)
+    }
+
     async fn snapshot(&self, cx: &Context) -> Result<Box<dyn Pieces>> {
         cx.check()?;
         let begun = self.call("snapshot", async {
@@ -193,5 +226,27 @@ impl Pieces for Flowing {
         cx.check()?;
         let left = &mut self.left;
         self.connection.call("piece", async { Ok(left.pop_front()) }).await
+    }
+}
+
+struct Telling {
+    told: VecDeque<Told>,
+    from: i64,
+}
+
+#[async_trait]
+impl Watching for Telling {
+    /// Of what was told before the watch began only the rest is told.
+    async fn next(&mut self, cx: &Context) -> Result<Told> {
+        use super::key_value::KeyValue;
+        cx.check()?;
+        let Some(mut told) = self.told.pop_front() else {
+            cx.sleep(std::time::Duration::from_secs(10)).await?;
+            return Ok(Told::Nothing);
+        };
+        if let Told::Changes { events, .. } = &mut told {
+            events.retain(|event| KeyValue::parse(&event.record).unwrap().mod_revision >= self.from);
+        }
+        Ok(told)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,13 @@ use serde::{Deserialize, Serialize};
 pub const FORMAT: u32 = 1;
 /// Name of the stored stream below `/etcd/<cluster>/`.
 pub const SNAPSHOT_FILE: &str = "snapshot.db";
+
+/// The revisions that a snapshot adds to its chain, as its tags say: `rev:50` of a full, `rev:51-80` of a delta.
+pub fn revisions(tags: &[String]) -> Option<RangeInclusive<i64>> {
+    let text = tags.iter().find_map(|tag| tag.strip_prefix("rev:"))?;
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    Some(first.parse().ok()?..=last.parse().ok()?)
+}
 
 /// The id of a cluster or a member, shown in hexadecimal digits as etcd's own tools show it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,6 +87,9 @@ pub struct Notes {
     pub leases: u64,
     /// Records that name a lease which is not there.
     pub lost_leases: u64,
+    /// It holds a Kubernetes cluster: its last keys lie below `/registry/`.
+    #[serde(default)]
+    pub is_kubernetes: bool,
     /// Alarms, as `NOSPACE 8e9e05c52164694d`.
     pub alarms: Vec<String>,
     /// Members, by id.

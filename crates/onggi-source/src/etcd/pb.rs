@@ -58,6 +58,98 @@ pub struct HashKvResponse {
     pub compact_revision: i64,
 }
 
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct RangeRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    pub key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub range_end: Vec<u8>,
+    #[prost(bool, tag = "9")]
+    pub count_only: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct RangeResponse {
+    #[prost(int64, tag = "4")]
+    pub count: i64,
+}
+
+/// Begins a watch, or asks how far it is; never both.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct WatchRequest {
+    #[prost(message, optional, tag = "1")]
+    pub create: Option<WatchCreateRequest>,
+    #[prost(message, optional, tag = "3")]
+    pub progress: Option<WatchProgressRequest>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct WatchCreateRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    pub key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub range_end: Vec<u8>,
+    #[prost(int64, tag = "3")]
+    pub start_revision: i64,
+    #[prost(bool, tag = "4")]
+    pub progress_notify: bool,
+    #[prost(bool, tag = "8")]
+    pub fragment: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct WatchProgressRequest {}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct WatchResponse {
+    #[prost(bool, tag = "3")]
+    pub created: bool,
+    #[prost(bool, tag = "4")]
+    pub canceled: bool,
+    #[prost(int64, tag = "5")]
+    pub compact_revision: i64,
+    #[prost(string, tag = "6")]
+    pub cancel_reason: String,
+    #[prost(bool, tag = "7")]
+    pub fragment: bool,
+    #[prost(message, repeated, tag = "11")]
+    pub events: Vec<Event>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Event {
+    /// 1: the key was deleted.
+    #[prost(int32, tag = "1")]
+    pub kind: i32,
+    /// The record, which is stored as it came.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub record: bytes::Bytes,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct LeaseTimeToLiveRequest {
+    #[prost(int64, tag = "1")]
+    pub id: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct LeaseTimeToLiveResponse {
+    /// -1: it is not there.
+    #[prost(int64, tag = "3")]
+    pub ttl: i64,
+    #[prost(int64, tag = "4")]
+    pub granted_ttl: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct AuthStatusRequest {}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct AuthStatusResponse {
+    #[prost(uint64, tag = "3")]
+    pub auth_revision: u64,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct SnapshotRequest {}
 

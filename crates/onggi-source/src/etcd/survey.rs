@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::bolt::{Bolt, BoltError, Bucket, Direction, FileBytes};
-use super::key_value::Revision;
+use super::key_value::{KeyValue, Revision};
 use super::model::ClusterId;
 
 /// Buckets that etcd is known to write.
@@ -25,6 +25,10 @@ const BUCKETS: [&str; 11] = [
 ];
 /// More leases than these are counted, but not compared with the keys that name them.
 const LEASES_MAX: usize = 1 << 18;
+/// What Kubernetes keeps all its objects below.
+const KUBERNETES: &[u8] = b"/registry/";
+/// How many of the last keys are looked at.
+const LAST_KEYS: usize = 64;
 /// More members than any cluster can have.
 const MEMBERS_MAX: usize = 1000;
 
@@ -47,6 +51,8 @@ pub struct Survey {
     pub members: BTreeMap<ClusterId, String>,
     /// Number of leases.
     pub leases: u64,
+    /// Its last keys lie below `/registry/`.
+    pub is_kubernetes: bool,
     /// Buckets that etcd is not known to write.
     pub unknown: Vec<String>,
     /// The leases' ids in order; `None` if there are too many.
@@ -73,11 +79,7 @@ impl Survey {
         let names = buckets.iter().filter(is_known).map(|bucket| String::from_utf8_lossy(&bucket.name).into_owned());
         survey.unknown = names.collect();
         survey.read_meta(bolt, meta).await?;
-        let last = bolt.cursor(key, Direction::Backward).next().await?.map(|entry| Revision::parse(entry.key));
-        if let Some(last) = last {
-            let (revision, _) = last.ok_or_else(|| BoltError::Content("the last key is no revision".into()))?;
-            survey.revision = survey.revision.max(revision.main);
-        }
+        survey.read_end(bolt, key).await?;
         if let Some(bucket) = named("cluster") {
             survey.read_cluster(bolt, bucket).await?;
         }
@@ -113,6 +115,22 @@ impl Survey {
             }
         }
         if has_index { Ok(()) } else { Err(BoltError::Content("there is no consistent index".into())) }
+    }
+
+    /// The last revision, and what it and those before are of.
+    async fn read_end<F: FileBytes + ?Sized>(&mut self, bolt: &Bolt<'_, F>, key: &Bucket) -> Result<(), BoltError> {
+        let mut cursor = bolt.cursor(key, Direction::Backward);
+        for number in 0..LAST_KEYS {
+            let Some(entry) = cursor.next().await? else { break };
+            if number == 0 {
+                let last = Revision::parse(entry.key);
+                let (revision, _) = last.ok_or_else(|| BoltError::Content("the last key is no revision".into()))?;
+                self.revision = self.revision.max(revision.main);
+            }
+            let record = KeyValue::parse(entry.value);
+            self.is_kubernetes |= record.is_some_and(|record| record.key.starts_with(KUBERNETES));
+        }
+        Ok(())
     }
 
     async fn read_cluster<F: FileBytes + ?Sized>(

@@ -56,6 +56,7 @@ impl Examined {
             revisions: content.revisions,
             leases: survey.leases,
             lost_leases: content.lost_leases,
+            is_kubernetes: survey.is_kubernetes,
             members: survey.members.iter().map(|(id, name)| (id.to_string(), name.clone())).collect(),
             auth_revision: survey.auth_revision,
             db_sha256: sha256.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")),

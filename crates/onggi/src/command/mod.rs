@@ -5,6 +5,8 @@ pub mod completion;
 pub mod config;
 pub mod copy;
 pub mod diff;
+pub mod drill;
+pub mod etcd;
 pub mod filter;
 pub mod find;
 pub mod group;
@@ -42,7 +44,7 @@ pub enum Command {
     Ls(ls::Args),
     Find(find::Args),
     Diff(diff::Args),
-    Restore(restore::Args),
+    Restore(Box<restore::Args>),
     #[cfg(feature = "mount")]
     Mount(mount::Args),
     Repository(repository::Args),
@@ -50,6 +52,8 @@ pub enum Command {
     Import(import::Args),
     Source(source::Args),
     Hosts(hosts::Args),
+    Drill(drill::Args),
+    Etcd(etcd::Args),
     Config(config::Args),
     Completion(completion::Args),
     Man(man::Args),
@@ -91,9 +95,11 @@ pub async fn run(cli: Cli, output: &Arc<Output>) -> Result<Exit, Failure> {
         Command::Import(args) => import::run(args, session).await,
         Command::Source(args) => source::run(args, session).await,
         Command::Hosts(args) => hosts::run(args, session).await,
+        Command::Drill(args) => drill::run(args, session).await,
+        Command::Etcd(args) => etcd::run(args, session).await,
         Command::Config(args) => config::run(&args, session),
         Command::Find(args) => find::run(args, session).await,
-        Command::Restore(args) => restore::run(args, session).await,
+        Command::Restore(args) => restore::run(*args, session).await,
         #[cfg(feature = "mount")]
         Command::Mount(args) => mount::run(args, session).await,
         Command::Repository(args) => repository::run(args, session).await,

@@ -1,4 +1,7 @@
-//! `onggi restore`: files of a snapshot, back into a folder.
+//! `onggi restore`: files of a snapshot, back into a folder; or the system itself, by its source.
+
+pub mod etcd;
+pub mod source;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
@@ -33,15 +36,23 @@ use crate::watcher::Watcher;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  onggi restore latest:report.odt --target ./out\n  onggi restore 4f1c09ab --target /mnt/new \
-    --include '/etc/**'\n  onggi restore web-1@2026-11-03 --target ./web --dry-run"
+    --include '/etc/**'\n  onggi restore web-1@2026-11-03 --target ./web --dry-run\n  \
+    onggi restore etcd@2026-11-03 --to source --target /var/lib/etcd --initial-cluster m1=https://10.0.0.1:2380"
 )]
 pub struct Args {
     /// Which snapshot, and optionally what of it.
     #[arg(value_name = "SNAPSHOT[:PATH]")]
     pub snapshot: OsString,
     /// Where to.
-    #[arg(short = 't', long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub target: PathBuf,
+    #[arg(short = 't', long, value_name = "DIR", value_hint = ValueHint::DirPath, required_unless_present = "to")]
+    pub target: Option<PathBuf>,
+    /// Restore the system itself, in the way of its kind; --target is then its data directory.
+    #[arg(long, value_name = "WHAT", conflicts_with_all = ["include", "iinclude", "exclude", "iexclude", "existing",
+        "overwrite", "verify", "privileged", "in_place"])]
+    pub to: Option<To>,
+    /// With --to: show that what was restored works.
+    #[arg(long, requires = "to")]
+    pub prove: bool,
     /// Only what matches.
     #[arg(short = 'i', long, value_name = "PATTERN")]
     pub include: Vec<OsString>,
@@ -80,6 +91,15 @@ pub struct Args {
     pub in_place: bool,
     #[command(flatten)]
     pub filter: Filter,
+    #[command(flatten)]
+    pub etcd: etcd::Flags,
+}
+
+/// Where to, if not into a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum To {
+    /// The kind of source that the snapshot is of.
+    Source,
 }
 
 /// What becomes of files that are there already.
@@ -119,10 +139,13 @@ pub enum Damaged {
 
 /// Restores.
 pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
+    let Some(folder) = args.target.clone().filter(|_| args.to.is_none()) else {
+        return source::run(args, session).await;
+    };
     let (which, path) = session.query_with_path(&args.snapshot)?;
     let path = tree_path(&path)?;
     let selection = selection(&args)?;
-    let target = session.absolute(&args.target)?;
+    let target = session.absolute(&folder)?;
     session.refuse_inside_repository("restore", &target).await?;
     session
         .with_own_end(LockKind::Shared, async |opened| {
@@ -173,7 +196,7 @@ async fn restore(
         return Ok(Exit::Done);
     }
     let watcher = Watcher::new(output, "restore");
-    watcher.print_items_below(&args.target);
+    watcher.print_items_below(args.target.as_deref().unwrap_or(&target));
     let ticker = watcher.draw();
     let applied = planned.apply(&run.context, watcher.clone()).await;
     drop(ticker);

@@ -9,19 +9,19 @@ pub const PAGE_BYTES_MAX: u32 = 1 << 16;
 /// Bytes before the elements of a page.
 pub(super) const HEADER_BYTES: usize = 16;
 /// Bytes of an element beside its key and value, in leaves and branches.
-const ELEMENT_BYTES: usize = 16;
+pub(super) const ELEMENT_BYTES: usize = 16;
 /// Bytes of a meta behind the page's header, its checksum included.
 const META_BYTES: usize = 64;
 /// The free list of a file that stores none.
 pub(super) const NO_FREE_LIST: u64 = u64::MAX;
-const MAGIC: u32 = 0xED0C_DAED;
-const VERSION: u32 = 2;
-const FLAG_BRANCH: u16 = 0x01;
-const FLAG_LEAF: u16 = 0x02;
-const FLAG_FREE_LIST: u16 = 0x10;
-const FLAG_META: u16 = 0x04;
+pub(super) const MAGIC: u32 = 0xED0C_DAED;
+pub(super) const VERSION: u32 = 2;
+pub(super) const FLAG_BRANCH: u16 = 0x01;
+pub(super) const FLAG_LEAF: u16 = 0x02;
+pub(super) const FLAG_FREE_LIST: u16 = 0x10;
+pub(super) const FLAG_META: u16 = 0x04;
 /// Marks a leaf element that is a bucket.
-const ELEMENT_BUCKET: u32 = 1;
+pub(super) const ELEMENT_BUCKET: u32 = 1;
 
 /// What a meta page says of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Meta {
 }
 
 /// FNV-1a with 64 bits.
-fn fnv_1a(bytes: &[u8]) -> u64 {
+pub(super) fn fnv_1a(bytes: &[u8]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }

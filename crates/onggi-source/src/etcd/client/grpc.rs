@@ -11,7 +11,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Code, Request, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::{Dial, HashAnswer, Member, Named, Piece, Pieces, Status, error, limited};
+use super::{Dial, HashAnswer, Member, Named, Piece, Pieces, Status, Watching, error, limited, watch};
 use crate::context::Context;
 use crate::etcd::access::Access;
 use crate::etcd::model::ClusterId;
@@ -171,6 +171,35 @@ impl Member for Connection {
                 Ok(HashAnswer::Future)
             }
             Err(status) if status.code() == Code::OutOfRange => Ok(HashAnswer::Compacted),
+            Err(status) => Err(error::of_status(&status)),
+        }
+    }
+
+    async fn count(&self, cx: &Context) -> Result<u64> {
+        let (key, range_end) = (vec![0], vec![0]);
+        let request = pb::RangeRequest { key, range_end, count_only: true };
+        let answer: pb::RangeResponse = self.ask(cx, HASH, "/etcdserverpb.KV/Range", request).await?;
+        Ok(answer.count.unsigned_abs())
+    }
+
+    async fn watch(&self, cx: &Context, from: i64) -> Result<Box<dyn Watching>> {
+        let work = watch::open(self.ready().await?, |requests| self.request(requests), from);
+        Ok(Box::new(limited(cx, SILENCE, "Watch", work).await?))
+    }
+
+    async fn lease_ttl(&self, cx: &Context, id: i64) -> Result<Option<i64>> {
+        let path = "/etcdserverpb.Lease/LeaseTimeToLive";
+        let request = pb::LeaseTimeToLiveRequest { id };
+        let answer: pb::LeaseTimeToLiveResponse = self.ask(cx, ANSWER, path, request).await?;
+        Ok((answer.ttl >= 0).then_some(answer.granted_ttl))
+    }
+
+    async fn auth_revision(&self, cx: &Context) -> Result<Option<u64>> {
+        let work = self.call("/etcdserverpb.Auth/AuthStatus", pb::AuthStatusRequest {});
+        let answer: Result<pb::AuthStatusResponse, _> = limited(cx, ANSWER, "AuthStatus", work).await?;
+        match answer {
+            Ok(answer) => Ok(Some(answer.auth_revision)),
+            Err(status) if status.code() == Code::Unimplemented => Ok(None),
             Err(status) => Err(error::of_status(&status)),
         }
     }

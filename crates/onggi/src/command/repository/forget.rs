@@ -4,7 +4,7 @@ use onggi_engine::exit::Exit;
 use onggi_repo::Which;
 use onggi_repo::forget::{
     Action, Candidate, ForgetMax, ForgetOptions, ForgetPlan, GroupBy, GroupPlan, Rules, TrustedTime, Verdict,
-    plan_forget,
+    followers, plan_forget,
 };
 use onggi_repo::lock::LockKind;
 use serde_json::{Value, json};
@@ -187,10 +187,14 @@ fn named(queries: &[Which], candidates: Vec<Candidate>) -> Result<ForgetPlan, Fa
     let all: Vec<_> = candidates.iter().map(|one| (one.id, one.snapshot.clone())).collect();
     let chosen = queries.iter().map(|which| query::choose(which, &all, &Filter::default()).map(|(id, _)| *id));
     let chosen = chosen.collect::<Result<Vec<_>, _>>().map_err(|error| Failure::not_one(&error))?;
+    let lost = followers(&candidates, &chosen);
     let mut verdicts: Vec<Verdict> = candidates
         .into_iter()
-        .filter(|one| chosen.contains(&one.id))
-        .map(|candidate| Verdict { candidate, action: Action::Forget, reasons: vec!["named".to_owned()] })
+        .filter(|one| chosen.contains(&one.id) || lost.contains(&one.id))
+        .map(|candidate| {
+            let reason = if chosen.contains(&candidate.id) { "named" } else { "it continues one that goes" };
+            Verdict { candidate, action: Action::Forget, reasons: vec![reason.to_owned()] }
+        })
         .collect();
     verdicts.reverse();
     let everything = GroupBy::Fields { host: false, paths: false, tags: false };

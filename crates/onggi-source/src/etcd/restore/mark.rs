@@ -1,0 +1,103 @@
+//! What a run makes on this machine, noted before it is made, so that another process can remove it: a file of the run's
+//! name in the source's private directory.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::directory;
+use crate::context::{Purpose, RunId};
+use crate::source::{Remnant, Unit};
+
+const PREFIX: &str = "etcd-restore-";
+
+/// A run's note.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::etcd) struct Mark {
+    pub run: RunId,
+    pub purpose: Purpose,
+    pub unit: Unit,
+    pub began_at: Timestamp,
+    /// The data directories.
+    pub directories: Vec<Marked>,
+}
+
+/// A data directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::etcd) struct Marked {
+    pub path: PathBuf,
+    /// The run made the directory itself.
+    pub is_made: bool,
+    /// The member's files are in place: those of the run, not those that were there before.
+    pub is_published: bool,
+}
+
+fn file(state: &Path, run: &RunId) -> PathBuf {
+    state.join(format!("{PREFIX}{run}.json"))
+}
+
+impl Mark {
+    /// Writes it, instead of an earlier one.
+    pub fn save(&self, state: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(state)?;
+        let path = file(state, &self.run);
+        let temporary = path.with_extension("new");
+        fs::write(&temporary, serde_json::to_vec(self)?)?;
+        fs::File::open(&temporary)?.sync_all()?;
+        fs::rename(&temporary, &path)
+    }
+
+    /// Those of all runs.
+    pub fn load_all(state: &Path) -> io::Result<Vec<Self>> {
+        let entries = match fs::read_dir(state) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut marks = Vec::new();
+        for entry in entries {
+            let path = entry?.path();
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            if name.starts_with(PREFIX) && name.ends_with(".json") {
+                marks.extend(serde_json::from_slice::<Self>(&fs::read(&path)?).ok());
+            }
+        }
+        marks.sort_by(|one, other| one.run.as_str().cmp(other.run.as_str()));
+        Ok(marks)
+    }
+
+    /// Removes what the run made, and the note.
+    pub fn drop_all(self, state: &Path) -> io::Result<()> {
+        for marked in &self.directories {
+            directory::remove(&marked.path, &self.run, marked.is_published)?;
+            if marked.is_made {
+                // Whatever else was put there meanwhile stays.
+                let _ = fs::remove_dir(&marked.path);
+            }
+        }
+        self.forget(state)
+    }
+
+    /// Removes the note alone: what was made is the operator's from now on.
+    pub fn forget(&self, state: &Path) -> io::Result<()> {
+        fs::remove_file(file(state, &self.run))
+    }
+
+    /// For people.
+    pub fn remnant(self) -> Remnant {
+        let paths: Vec<_> = self.directories.iter().map(|marked| marked.path.display().to_string()).collect();
+        Remnant {
+            unit: self.unit,
+            mark: Some((self.run, self.purpose)),
+            seen_at: self.began_at,
+            complete: false,
+            what: format!("data directory {}", paths.join(", ")),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What is stored of a cluster: the full at the beginning of the chain, what is known of it, and the deltas behind.
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use sha2::{Digest as _, Sha256};
+
+use super::Until;
+use crate::context::{Context, Spool};
+use crate::etcd::delta::replay::Replay;
+use crate::etcd::model::{FORMAT, Notes, SNAPSHOT_FILE};
+use crate::etcd::snapshot::TRAILER_BYTES;
+use crate::path::TreePath;
+use crate::source::{Facts, Known, ReadAt, ReadError, Result, SourceError, Stored};
+
+/// How much is read and written at once, in bytes.
+pub(super) const STEP_BYTES: usize = 1 << 20;
+/// Steps that are read at once.
+const AHEAD: usize = 4;
+
+/// A full and the last revision of its chain.
+pub(super) struct Full {
+    pub notes: Notes,
+    pub has_unknown: bool,
+    pub is_kubernetes: bool,
+    /// The last revision of the last delta.
+    pub last: i64,
+    pub delta_bytes: u64,
+    root: TreePath,
+}
+
+/// What is wanted of the notes of both fulls and deltas.
+#[derive(serde::Deserialize)]
+struct Ends {
+    revision: i64,
+}
+
+impl Full {
+    /// Reads what the snapshots of the chain know of themselves. Where they lie is said by the full: the cluster may be
+    /// configured under another name by now.
+    pub async fn find(from: &dyn Stored, configured: &TreePath) -> Result<Self> {
+        let refused = |text: &str| SourceError::Refused(text.to_owned());
+        let facts: &[Facts] = from.facts();
+        let first = facts.first().ok_or_else(|| refused("the snapshot does not say what it is of"))?;
+        let notes = serde_json::from_value::<Notes>(first.notes.clone());
+        let notes = notes.map_err(|_| refused("it is no snapshot of etcd, or one without its full"))?;
+        if notes.format > FORMAT {
+            return Err(SourceError::Refused(format!(
+                "its notes are of format {}, newer than this program",
+                notes.format
+            )));
+        }
+        let root = first.roots.first().unwrap_or(configured).clone();
+        let last = facts.last().and_then(|facts| serde_json::from_value::<Ends>(facts.notes.clone()).ok());
+        let last = last.map_or(notes.revision, |ends| ends.revision);
+        let has_unknown = first.tags.iter().any(|tag| tag == "untested");
+        let is_kubernetes = notes.is_kubernetes;
+        let mut full = Self { notes, has_unknown, is_kubernetes, last, delta_bytes: 0, root };
+        full.delta_bytes = full.replay(from, Until::Latest).await?.bytes;
+        Ok(full)
+    }
+
+    pub async fn replay<'a>(&self, from: &'a dyn Stored, until: Until) -> Result<Replay<'a>> {
+        Replay::open(from, &self.root, (self.notes.cluster_id, self.notes.revision), until).await
+    }
+
+    /// Reads the file to its end, so that its pages can be read in the order of their keys. Its hash must be that of the
+    /// stream that it came in.
+    pub async fn spool(&self, cx: &Context, from: &dyn Stored) -> Result<Box<dyn Spool>> {
+        let file = self.root.join(SNAPSHOT_FILE).map_err(|error| SourceError::Denied(error.to_string()))?;
+        let content = from.open(&file).await?;
+        let length = content.open(cx, &Known::default()).await.map_err(lost)?.length;
+        if length != self.notes.db_size + TRAILER_BYTES {
+            return Err(SourceError::Damaged(format!("{file} has {length} bytes, not those of its snapshot")));
+        }
+        let mut spool = cx.world.spool(&cx.run, "etcd").await?;
+        spool.reserve(length).await?;
+        let content = &*content;
+        let starts = (0..length).step_by(STEP_BYTES);
+        let mut steps = stream::iter(starts.map(|start| step(cx, content, start, length))).buffered(AHEAD);
+        let (mut hash, mut trailer) = (Sha256::new(), Vec::new());
+        while let Some(bytes) = steps.try_next().await? {
+            cx.check()?;
+            let left = usize::try_from(self.notes.db_size.saturating_sub(spool.length())).unwrap_or(usize::MAX);
+            let database = bytes.slice(..bytes.len().min(left));
+            trailer.extend_from_slice(&bytes[database.len()..]);
+            let hashing = tokio::task::spawn_blocking(move || {
+                hash.update(&database);
+                hash
+            });
+            let (hashed, appended) = tokio::join!(hashing, spool.append(bytes));
+            appended?;
+            hash = hashed.map_err(|error| SourceError::Incomplete(format!("hash the snapshot: {error}")))?;
+        }
+        if hash.finalize().as_slice() != trailer {
+            return Err(SourceError::Damaged(format!("{file}: its SHA-256 is not that of its trailer")));
+        }
+        Ok(spool)
+    }
+}
+
+async fn step(cx: &Context, content: &dyn ReadAt, start: u64, length: u64) -> Result<Bytes> {
+    let mut bytes = vec![0; STEP_BYTES.min((length - start) as usize)];
+    content.read(cx, start, &mut bytes).await.map_err(lost)?;
+    Ok(bytes.into())
+}
+
+fn lost(error: ReadError) -> SourceError {
+    match error {
+        ReadError::Unit(error) => error,
+        ReadError::Item(problem) => SourceError::Damaged(problem.to_string()),
+    }
+}

@@ -1,0 +1,150 @@
+//! `onggi etcd`: what only clusters of etcd have.
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use onggi_engine::backup::{HOLD_DEFAULT, History, Job, Member, UnitPlan, back_up};
+use onggi_engine::exit::Exit;
+use onggi_engine::report::UnitReport;
+use onggi_repo::WriteBudget;
+use onggi_repo::lock::LockKind;
+use onggi_source::etcd::Etcd;
+use onggi_source::etcd::delta::capture::{Flush, Follower};
+use onggi_source::{Context, Purpose, Source as _, SourceConfig};
+use serde_json::json;
+
+use crate::escape::escape_text;
+use crate::failure::Failure;
+use crate::figure;
+use crate::member;
+use crate::session::{Opened, Session};
+use crate::value::Span;
+use crate::watcher::{Watcher, show_problem};
+
+/// Pause after a failure, before the cluster or the repository is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// What only clusters of etcd have.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  onggi etcd follow etcd")]
+pub struct Args {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    Follow(Follow),
+}
+
+/// Stores every change of a cluster from now on, so that it can be restored to any revision.
+///
+/// A full snapshot begins each chain, and deltas continue it; what cannot be continued, because the cluster has compacted
+/// it meanwhile or was replaced, is a full again. Runs until it is asked to end.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  onggi etcd follow etcd\n  onggi etcd follow etcd --flush 1m")]
+pub struct Follow {
+    /// A source of kind etcd.
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+    /// How long changes are gathered before they are stored; they are stored earlier if they are many.
+    #[arg(long, value_name = "DURATION", default_value = "5m")]
+    pub flush: Span,
+}
+
+/// Does it.
+pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
+    let Verb::Follow(args) = args.verb;
+    let act = || format!("follow {}", escape_text(&args.source));
+    let surroundings = member::surroundings(session, &args.source).await?;
+    let config = session.config().await?;
+    let config = config.ok_or_else(|| Failure::usage(act()).because("there is no configuration"))?;
+    let configured = config.source(&args.source, surroundings.clone());
+    let configured = configured.map_err(|error| Failure::usage(act()).because(error))?;
+    let SourceConfig::Etcd(etcd) = &configured.config.source else {
+        return Err(Failure::usage(act()).because("it is not of kind etcd"));
+    };
+    let flush = Flush { after: args.flush.0, full_every: etcd.full_every.0, ..Flush::DEFAULT };
+    let follower = Follower::new(Etcd::new(etcd.clone(), surroundings), flush);
+    let plan = configured.plan();
+    let cx = session.run(Purpose::Backup).context;
+    loop {
+        let stored =
+            session.with_own_end(LockKind::Shared, async |opened| store(&follower, &plan, session, opened).await).await;
+        if let Some(exit) = session.interrupt.exit() {
+            return Ok(exit);
+        }
+        if let Err(failure) = stored {
+            failure.report(&session.output);
+            cx.sleep(AGAIN).await.map_err(|stop| Failure::new(Exit::from(stop), act()).because(stop))?;
+        } else {
+            wait(&follower, &cx, &act).await?;
+        }
+    }
+}
+
+/// Until there is something to be stored; the repository is not locked meanwhile.
+async fn wait(follower: &Follower, cx: &Context, act: &impl Fn() -> String) -> Result<(), Failure> {
+    let stopped = |stop| Failure::new(Exit::from(stop), act()).because(stop);
+    match follower.gather(cx).await {
+        Ok(true) => Ok(()),
+        Ok(false) => cx.check().map_err(stopped),
+        Err(_) => {
+            cx.check().map_err(stopped)?;
+            cx.sleep(Duration::from_secs(1)).await.map_err(stopped)
+        }
+    }
+}
+
+/// Stores a full or a delta, whichever is next.
+async fn store(follower: &Follower, plan: &UnitPlan, session: &Session, opened: &Opened) -> Result<Exit, Failure> {
+    let act = || format!("follow {}", escape_text(&plan.source));
+    let run = session.run(Purpose::Backup);
+    let history = History::load(&opened.repo).await;
+    let history = history.map_err(|error| Failure::repository("read the snapshots", &error))?;
+    let units = follower.discover(&run.context).await;
+    let units = units.map_err(|error| Failure::new(Exit::from(&error), act()).chain(&error))?;
+    let job = Job {
+        repo: &opened.repo,
+        lock: &opened.lock,
+        history: &history,
+        hold: HOLD_DEFAULT,
+        attempts: 1,
+        drains: 1,
+        budget: WriteBudget::STANDARD,
+        spill: Some(session.private_folder("spool")?),
+        dry_run: false,
+        program_version: concat!("onggi ", env!("CARGO_PKG_VERSION")).to_owned(),
+        watch: Watcher::new(&session.output, "backup"),
+    };
+    let members: Vec<_> = units.iter().map(|unit| Member { source: follower, unit, plan }).collect();
+    let report = back_up(&run.context, &job, &members).await;
+    for unit in &report.units {
+        show(unit, session)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn show(unit: &UnitReport, session: &Session) -> Result<(), Failure> {
+    let output = &session.output;
+    for problem in &unit.problems.first {
+        show_problem(output, problem, "backup");
+    }
+    let Some(snapshot) = &unit.snapshot else {
+        // Nothing was changed: the watch goes on.
+        if unit.causes.iter().any(|cause| cause.contains("nothing was changed since")) {
+            return Ok(());
+        }
+        let failure = Failure::new(unit.exit, format!("back up {}", escape_text(&unit.name)));
+        return Err(unit.causes.iter().fold(failure, |failure, cause| failure.because(cause)));
+    };
+    let bytes = unit.figures.total_bytes_processed;
+    if output.is_json() {
+        output.json_now(json!({"message_type": "stored", "snapshot_id": snapshot, "bytes": bytes}));
+    } else {
+        let id = snapshot.get(..8).unwrap_or(snapshot);
+        output.data(format_args!("stored {}  snapshot {id}", figure::bytes(bytes)));
+    }
+    Ok(())
+}
