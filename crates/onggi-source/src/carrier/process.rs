@@ -19,7 +19,9 @@ use crate::context::Context;
 use crate::source::{Result, SourceError};
 
 /// How much of the standard error is kept for a message, in bytes.
-const TAIL_BYTES_MAX: usize = 4096;
+const TAIL_BYTES_MAX: usize = 64 << 10;
+/// Length of one read from standard error, in bytes.
+const WORDS_BYTES: usize = 4096;
 /// Length of one read from a pipe, in bytes.
 const READ_BYTES: usize = 64 << 10;
 /// How long to wait for words on standard error that a background process still holds open.
@@ -104,6 +106,27 @@ pub(crate) async fn run_to_end(cx: &Context, launcher: &dyn Launcher, launch: &L
     while cx.unless_stopped(running.read()).await??.is_some() {}
     let exits = cx.unless_stopped(running.wait()).await??;
     check_exits(&exits, &running.tail())
+}
+
+/// Runs a pipeline to its end and answers what it wrote, which is at most `length_max` bytes of text. Else as
+/// [`run_to_end`].
+pub(crate) async fn run_for_text(
+    cx: &Context,
+    launcher: &dyn Launcher,
+    launch: &Launch,
+    length_max: usize,
+) -> Result<String> {
+    let mut running = launcher.start(launch).await?;
+    let mut written = Vec::new();
+    while let Some(piece) = cx.unless_stopped(running.read()).await?? {
+        if written.len() + piece.len() > length_max {
+            return Err(SourceError::Incomplete(format!("`{}` wrote more than {length_max} bytes", launch.name(0))));
+        }
+        written.extend_from_slice(&piece);
+    }
+    let exits = cx.unless_stopped(running.wait()).await??;
+    check_exits(&exits, &running.tail())?;
+    String::from_utf8(written).map_err(|_| SourceError::Incomplete(format!("`{}` wrote no text", launch.name(0))))
 }
 
 /// `Ok` if all exited with 0.
@@ -200,7 +223,7 @@ impl Pipeline {
 
     /// Awaits the next words on standard error, or once its end; after that never ends.
     async fn hear(words: &mut Option<pipe::Receiver>) -> BytesMut {
-        let mut said = BytesMut::with_capacity(TAIL_BYTES_MAX);
+        let mut said = BytesMut::with_capacity(WORDS_BYTES);
         let Some(open) = words else { return std::future::pending().await };
         if !matches!(open.read_buf(&mut said).await, Ok(1..)) {
             *words = None;

@@ -1,6 +1,7 @@
 //! A launcher whose programs are closures: every start, read, write and wait is a call that can be scripted to fail.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -25,18 +26,27 @@ pub struct Program {
     pub taken: Arc<Mutex<Vec<u8>>>,
 }
 
+/// What a program does when it is started with these arguments.
+type Chosen = Arc<dyn Fn(&[OsString]) -> Program + Send + Sync>;
+
 /// Programs by name.
 #[derive(Clone, Default)]
 pub struct ScriptedLauncher {
-    programs: BTreeMap<String, Program>,
+    programs: BTreeMap<String, Chosen>,
     faults: Faults,
 }
 
 impl ScriptedLauncher {
     /// The same with this program.
     #[must_use]
-    pub fn with(mut self, name: &str, program: Program) -> Self {
-        self.programs.insert(name.to_owned(), program);
+    pub fn with(self, name: &str, program: Program) -> Self {
+        self.with_chosen(name, move |_| program.clone())
+    }
+
+    /// The same with a program that does what its arguments say.
+    #[must_use]
+    pub fn with_chosen(mut self, name: &str, chosen: impl Fn(&[OsString]) -> Program + Send + Sync + 'static) -> Self {
+        self.programs.insert(name.to_owned(), Arc::new(chosen));
         self
     }
 
@@ -49,9 +59,10 @@ impl ScriptedLauncher {
 #[async_trait]
 impl Launcher for ScriptedLauncher {
     async fn start(&self, launch: &Launch) -> Result<Box<dyn Running>> {
-        let name = |stage: &Vec<std::ffi::OsString>| stage[0].to_string_lossy().into_owned();
+        let name = |stage: &Vec<OsString>| stage[0].to_string_lossy().into_owned();
         let names: Vec<_> = launch.stages.iter().map(name).collect();
-        let programs: Option<Vec<_>> = names.iter().map(|name| self.programs.get(name).cloned()).collect();
+        let programs: Option<Vec<_>> =
+            launch.stages.iter().map(|stage| Some(self.programs.get(&name(stage))?(stage))).collect();
         let programs =
             programs.ok_or_else(|| SourceError::Denied(format!("start `{}`: not found", names.join(" | "))))?;
         let running = ScriptedRunning {

@@ -1,18 +1,12 @@
 //! Hands a stored output to a command that takes it on its standard input.
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
 
 use super::Command;
-use crate::carrier::{Launch, Running, check_exits};
+use crate::carrier::{Launch, check_exits, feed};
 use crate::context::Context;
 use crate::path::TreePath;
-use crate::source::{
-    Entry, Known, Proof, ReadAt, ReadError, Restore, RestorePlan, RestoreRequest, Result, SourceError, Step, Stored,
-};
-
-/// How much is read and written at once, in bytes.
-const STEP_BYTES: u64 = 64 << 10;
+use crate::source::{Entry, Proof, Restore, RestorePlan, RestoreRequest, Result, SourceError, Step, Stored};
 
 pub(super) struct IntoCommand<'a> {
     command: &'a Command,
@@ -70,42 +64,5 @@ impl Restore for IntoCommand<'_> {
         }
         let command = self.command.config.restore_command.join(" ");
         Ok(Proof { checks: vec![format!("`{command}` took all and exited with status 0")] })
-    }
-}
-
-/// Writes the whole content, holes as zeros, and ends the input.
-async fn feed(cx: &Context, content: &dyn ReadAt, running: &mut dyn Running) -> Result<()> {
-    let layout = content.open(cx, &Known::default()).await.map_err(lost)?;
-    let mut data = layout.data.into_iter().peekable();
-    let mut offset = 0;
-    while offset < layout.length {
-        cx.check()?;
-        let _ = data.next_if(|range| range.end <= offset);
-        let (in_data, until) = match data.peek() {
-            Some(range) if range.start <= offset => (true, range.end),
-            Some(range) => (false, range.start),
-            None => (false, layout.length),
-        };
-        let length = (until - offset).min(STEP_BYTES);
-        let mut step = BytesMut::zeroed(length as usize);
-        if in_data {
-            content.read(cx, offset, &mut step).await.map_err(lost)?;
-        }
-        write(cx, running, step.freeze()).await?;
-        offset += length;
-    }
-    content.confirm(cx).await.map_err(lost)?;
-    running.end_input().await
-}
-
-async fn write(cx: &Context, running: &mut dyn Running, bytes: Bytes) -> Result<()> {
-    cx.unless_stopped(running.write(bytes)).await?
-}
-
-/// A lost file is all that there is to restore.
-fn lost(error: ReadError) -> SourceError {
-    match error {
-        ReadError::Unit(error) => error,
-        ReadError::Item(problem) => SourceError::Incomplete(problem.to_string()),
     }
 }
