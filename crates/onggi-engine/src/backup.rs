@@ -355,7 +355,8 @@ async fn finish(
 ) -> UnitResult {
     let Captured { mut capture, filled } = captured;
     let member = unit.member;
-    let limited = member.plan.time_limit.map_or(cx.clone(), |limit| cx.within(limit, Stop::TimeLimit));
+    let mut limited = member.plan.time_limit.map_or(cx.clone(), |limit| cx.within(limit, Stop::TimeLimit));
+    limited.rate = member.plan.rate;
     let filled = match filled {
         Some(filled) => filled,
         None => drain::fill(&limited, job, members, unit, &mut *capture).await,
