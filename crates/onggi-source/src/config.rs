@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::carrier::Launcher;
 use crate::command::CommandConfig;
+use crate::database::DatabaseConfig;
 use crate::device::DeviceConfig;
 use crate::etcd::EtcdConfig;
 use crate::hosts::HostsConfig;
@@ -31,12 +32,14 @@ pub enum SourceConfig {
     Device(DeviceConfig),
     /// Machines that are reached over SSH.
     Hosts(Box<HostsConfig>),
+    /// Databases, dumped by their own tools.
+    Database(DatabaseConfig),
 }
 
 /// Kinds that this build has an adapter for: one for each alternative of [`SourceConfig`].
-pub const KINDS: &[&str] = &["paths", "command", "etcd", "device", "hosts"];
+pub const KINDS: &[&str] = &["paths", "command", "etcd", "device", "hosts", "database"];
 /// Kinds that the language of the configuration has, and this build has no adapter for.
-pub const KINDS_WITHOUT_ADAPTER: &[&str] = &["bosh", "database", "kubernetes", "openstack"];
+pub const KINDS_WITHOUT_ADAPTER: &[&str] = &["bosh", "kubernetes", "openstack"];
 
 /// What the engine must know of a source's snapshots before anything is captured.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,6 +103,7 @@ impl SourceConfig {
             Self::Etcd(_) => "etcd",
             Self::Device(_) => "device",
             Self::Hosts(_) => "hosts",
+            Self::Database(_) => "database",
         }
     }
 
@@ -111,6 +115,7 @@ impl SourceConfig {
             Self::Etcd(config) => config.faults(),
             Self::Device(config) => config.faults(),
             Self::Hosts(config) => config.faults(),
+            Self::Database(config) => config.faults(),
         }
     }
 
@@ -120,6 +125,7 @@ impl SourceConfig {
             Self::Paths(_) | Self::Command(_) | Self::Hosts(_) => Vec::new(),
             Self::Etcd(config) => config.secrets(),
             Self::Device(config) => config.secrets(),
+            Self::Database(config) => config.secrets(),
         }
     }
 
@@ -131,6 +137,7 @@ impl SourceConfig {
             Self::Etcd(config) => config.outline(source),
             Self::Device(_) => DeviceConfig::outline(),
             Self::Hosts(config) => config.outline(),
+            Self::Database(config) => config.outline(source),
         }
     }
 
@@ -146,6 +153,7 @@ impl SourceConfig {
             Self::Etcd(config) => Box::new(crate::etcd::Etcd::new(config.clone(), surroundings)),
             Self::Device(config) => Box::new(crate::device::Devices::new(config.clone(), surroundings)),
             Self::Hosts(config) => Box::new(crate::hosts::Hosts::new((**config).clone(), surroundings)),
+            Self::Database(config) => Box::new(crate::database::Database::new(config.clone(), surroundings)),
         })
     }
 }
