@@ -25,6 +25,10 @@ const PACKAGES: &[(&str, &str)] = &[
     ("strace", "strace"),
     ("xfs_io", "xfsprogs"),
     ("mkfs.ext4", "e2fsprogs"),
+    ("pg_dump", "postgresql"),
+    ("mariadbd", "mariadb-server"),
+    ("mariadb-backup", "mariadb-backup"),
+    ("sqlite3", "sqlite3"),
 ];
 
 /// What `lab/peers/up` must bring. rustic takes long to build and is used where it is.

@@ -18,6 +18,11 @@ pub struct ObjectStore {
     service: Service,
 }
 
+/// A database server with one administrator.
+pub struct Database {
+    service: Service,
+}
+
 impl Sshd {
     /// Starts one, or says that the test is skipped.
     #[track_caller]
@@ -240,6 +245,29 @@ impl EtcdCluster {
         let (act, rest) = words.split_first().expect("an act");
         let done = script("etcd", "member").arg(act).arg(self.state()).args(rest).status();
         assert!(done.is_ok_and(|status| status.success()), "lab/etcd/member {words:?}");
+    }
+}
+
+impl Database {
+    /// Starts a server of this kind, `postgres` or `mariadb`, or says that the test is skipped.
+    #[track_caller]
+    pub fn start(kind: &str) -> Option<Self> {
+        Some(Self { service: Service::start_with("database", &[kind])? })
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> String {
+        self.service.value("DATABASE_PORT")
+    }
+
+    /// Its administrator.
+    pub fn user(&self) -> String {
+        self.service.value("DATABASE_USER")
+    }
+
+    /// The administrator's password.
+    pub fn password(&self) -> String {
+        self.service.value("DATABASE_PASSWORD")
     }
 }
 

@@ -1,0 +1,8 @@
+//! Kind `database` over real servers, with onggi's own program: what is dumped comes back, what is not whole is not
+//! stored, and no password is ever seen.
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test")]
+
+mod mariadb;
+mod postgres;
+mod rig;
+mod sqlite;
