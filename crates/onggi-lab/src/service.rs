@@ -211,7 +211,9 @@ impl EtcdCluster {
     /// Starts all members again, and awaits that each serves.
     pub fn restart_all(&self) {
         let members: Vec<_> = (1..=self.endpoints().len()).map(|number| format!("m{number}")).collect();
-        members.iter().for_each(|member| self.start_member(member));
+        for member in &members {
+            self.start_member(member);
+        }
         for member in &members {
             self.await_service(member);
         }

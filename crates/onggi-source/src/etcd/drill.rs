@@ -74,7 +74,7 @@ pub(super) async fn prove(
 async fn read(cx: &Context, directory: &Path, is_raised: bool) -> Result<Expected> {
     let path = directory.join("member/snap/db");
     let file = File::open(&path).map_err(|error| SourceError::Denied(format!("read {}: {error}", path.display())))?;
-    let length = file.metadata().map(|metadata| metadata.len()).unwrap_or(0);
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
     let bytes = Local { cx, file };
     let bolt = Bolt::open(&bytes, length).await?;
     let survey = Survey::take(&bolt).await?;

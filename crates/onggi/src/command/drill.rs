@@ -60,13 +60,12 @@ async fn rehearse(args: Run, session: &Session) -> Result<Exit, Failure> {
             let (all, exit) = opened.snapshots(session).await?;
             let of_source = onggi_repo::format::tag("source", &args.what);
             let newest = all.iter().rev().find(|(_, snapshot)| snapshot.has_tag(&of_source));
-            let found = match newest {
-                Some(found) => found,
-                None => {
-                    let which = session.queries(std::slice::from_ref(&args.what))?.remove(0);
-                    query::choose(&which, &all, &super::filter::Filter::default())
-                        .map_err(|error| Failure::not_one(&error))?
-                }
+            let found = if let Some(found) = newest {
+                found
+            } else {
+                let which = session.queries(std::slice::from_ref(&args.what))?.remove(0);
+                query::choose(&which, &all, &super::filter::Filter::default())
+                    .map_err(|error| Failure::not_one(&error))?
             };
             session.output.talk(format_args!("rehearse snapshot {}", snapshot::sentence(&found.0, &found.1)));
             let chained = open(session, opened, &all, found).await?;

@@ -137,7 +137,7 @@ fn show(unit: &UnitReport, session: &Session) -> Result<(), Failure> {
             return Ok(());
         }
         let failure = Failure::new(unit.exit, format!("back up {}", escape_text(&unit.name)));
-        return Err(unit.causes.iter().fold(failure, |failure, cause| failure.because(cause)));
+        return Err(unit.causes.iter().fold(failure, Failure::because));
     };
     let bytes = unit.figures.total_bytes_processed;
     if output.is_json() {

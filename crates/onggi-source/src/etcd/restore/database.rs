@@ -126,7 +126,7 @@ pub(super) async fn write<F: FileBytes + ?Sized, W: Write + Seek + Send>(
             b"members_removed" => {}
             b"members" => {
                 let members = changes.cluster.members.iter().map(|member| (member.key(), member.json()));
-                for (key, value) in BTreeMap::from_iter(members) {
+                for (key, value) in members.collect::<BTreeMap<_, _>>() {
                     put(key.as_bytes(), &value)?;
                 }
             }

@@ -64,7 +64,7 @@ impl Mark {
         for entry in entries {
             let path = entry?.path();
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            if name.starts_with(PREFIX) && name.ends_with(".json") {
+            if name.strip_prefix(PREFIX).is_some_and(|run| run.strip_suffix(".json").is_some()) {
                 marks.extend(serde_json::from_slice::<Self>(&fs::read(&path)?).ok());
             }
         }

@@ -5,7 +5,7 @@
 //! `etcdutl snapshot restore` writes.
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::identity::ClusterIdentity;
 use super::proto::Message;
@@ -29,7 +29,7 @@ pub(super) fn encode(cluster: &ClusterIdentity) -> Vec<u8> {
 }
 
 /// A node of the legacy store, in the order of its fields.
-fn node(path: &str, index: u64, value: &str, children: Value) -> Value {
+fn node(path: &str, index: u64, value: &str, children: &Value) -> Value {
     json!({
         "Path": path,
         "CreatedIndex": index,
@@ -57,19 +57,19 @@ fn legacy_store(cluster: &ClusterIdentity) -> Vec<u8> {
             "action": "create",
             "node": {"key": leaf, "value": attributes, "modifiedIndex": index, "createdIndex": index},
         }));
-        let children = json!({"raftAttributes": node(&leaf, index, &attributes, Value::Null)});
-        members.push((member.key(), node(&path, index, "", children)));
+        let children = json!({"raftAttributes": node(&leaf, index, &attributes, &Value::Null)});
+        members.push((member.key(), node(&path, index, "", &children)));
     }
     members.sort_by(|(one, _), (other, _)| one.cmp(other));
     events.resize(events.len().max(HISTORY_SLOTS), Value::Null);
-    let members = node("/0/members", 1, "", Value::Object(Map::from_iter(members)));
+    let members = node("/0/members", 1, "", &Value::Object(members.into_iter().collect()));
     let top = json!({
-        "0": node("/0", 0, "", json!({"members": members})),
-        "1": node("/1", 0, "", json!({})),
+        "0": node("/0", 0, "", &json!({"members": members})),
+        "1": node("/1", 0, "", &json!({})),
     });
     let queue = json!({"Events": events, "Size": count, "Front": 0, "Back": count, "Capacity": HISTORY_SLOTS});
     let store = json!({
-        "Root": node("/", 0, "", top),
+        "Root": node("/", 0, "", &top),
         "WatcherHub": {"EventHistory": {"Queue": queue, "StartIndex": 1, "LastIndex": count}},
         "CurrentIndex": count,
         "Stats": statistics(count),
