@@ -6,6 +6,7 @@ mod ci;
 mod demo;
 mod deny;
 mod golden;
+mod ledger;
 mod node;
 mod reference;
 mod reliability;

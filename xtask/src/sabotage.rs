@@ -1,104 +1,131 @@
-//! `cargo xtask sabotage`: builds each deliberate fault of reliability's list in and insists that a test fails.
+//! `cargo xtask sabotage`: switches each deliberate fault of reliability's list on and insists that a test fails.
 //!
-//! The faults are `cfg(sabotage = "SBnn")` switches. Only this project's crates are compiled with one, through a wrapper
-//! around the compiler, so that a fault costs no build of the dependencies.
+//! The faults are values in the `sabotage.rs` of each crate, off unless this project's crates are compiled with
+//! `--cfg sabotage`. One build, in a folder of its own, has them all; a file says which one is on. A wrapper around the
+//! compiler passes the flag, so that the dependencies are compiled as ever.
 
-use std::collections::BTreeMap;
+mod build;
+mod trial;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::workspace::{cargo, root};
+use crate::ledger;
+use crate::workspace::root;
+use build::Program;
+use trial::{Found, Trials};
 
-/// The variable that tells the wrapper which fault to compile in.
+/// The variable that tells the wrapper and the crates which file names the fault that is on.
 const VARIABLE: &str = "ONGGI_SABOTAGE";
+/// What the lists of this project call a fault.
+const PREFIX: &str = "SB";
 
 /// Which faults.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Their names, such as SB04; none: all that are in the code
     faults: Vec<String>,
+    /// Enter what found each of them into docs/reliability.md
+    #[arg(long)]
+    record: bool,
+}
+
+/// A switch in the code.
+struct Fault {
+    name: String,
+    package: String,
+    /// What its documentation says.
+    text: String,
 }
 
 /// Tries the faults one by one.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let known = in_the_code()?;
+    let mut faults = in_the_code()?;
+    faults.retain(|fault| arguments.faults.is_empty() || arguments.faults.contains(&fault.name));
+    ensure!(!faults.is_empty(), "no such fault is in the code");
+    fs::create_dir_all(folder()).with_context(|| format!("create {}", folder().display()))?;
+    choose("none")?;
+    let programs = build::programs()?;
+    let mut trials = Trials::new(&programs);
+    let mut rows = Vec::new();
     let mut missed = Vec::new();
-    let chosen = known.iter().filter(|(fault, _)| arguments.faults.is_empty() || arguments.faults.contains(fault));
-    for (fault, package) in chosen {
-        let found = !passes(fault, package)?;
-        println!("{fault} in {package}: {}", if found { "found" } else { "MISSED" });
-        if !found {
-            missed.push(fault.clone());
+    for fault in &faults {
+        let found = trials.find(&fault.name, &fault.package)?;
+        match &found {
+            Some(Found { program, tests }) => println!("{}: {program}: {}", fault.name, tests.join(", ")),
+            None => println!("{}: MISSED ({} in {})", fault.name, fault.text, fault.package),
         }
+        missed.extend(found.is_none().then(|| fault.name.clone()));
+        rows.push(row(fault, found.as_ref()));
+    }
+    println!("{} of {} faults found", faults.len() - missed.len(), faults.len());
+    if arguments.record {
+        ledger::write("Sabotage", &ledger::table(&["fault", "where", "what it does", "found by"], &rows))?;
     }
     ensure!(missed.is_empty(), "no test finds {}", missed.join(", "));
     Ok(())
 }
 
-/// Runs the tests of a package with the fault in it.
-fn passes(fault: &str, package: &str) -> Result<bool> {
-    let folder = root().join("target/sabotage").join(fault);
-    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    // A wrapper of its own path makes cargo build the crates anew for each fault, and share the dependencies.
-    let wrapper = folder.join("compiler");
-    fs::copy(std::env::current_exe()?, &wrapper).context("copy the wrapper")?;
-    let mut command = cargo("test");
-    command.args(["--package", package, "--no-fail-fast", "--quiet", "--target-dir"]);
-    command
-        .arg(root().join("target/sabotage/build"))
-        .args(["--features", "testing"].iter().filter(|_| package != "onggi-engine"));
-    command.env("RUSTC_WORKSPACE_WRAPPER", &wrapper).env(VARIABLE, fault);
-    let log = fs::File::create(folder.join("log")).context("create a log")?;
-    let status = command.stdout(log.try_clone()?).stderr(Stdio::from(log)).status().context("start cargo")?;
-    let told = fs::read_to_string(folder.join("log")).context("read the log")?;
-    if !status.success() && !told.contains("test result: FAILED") {
-        bail!("{fault} does not compile; see {}", folder.join("log").display());
-    }
-    Ok(status.success())
+fn row(fault: &Fault, found: Option<&Found>) -> Vec<String> {
+    let by = found.map_or_else(
+        || "**nothing**".to_owned(),
+        |found| match &found.tests[..] {
+            [one] => format!("{}: `{one}`", found.program),
+            [one, rest @ ..] => format!("{}: `{one}` and {} more", found.program, rest.len()),
+            [] => format!("{}: as a whole", found.program),
+        },
+    );
+    vec![fault.name.clone(), fault.package.clone(), fault.text.clone(), by]
 }
 
-/// Every fault that a source file names, and the package it is in.
-fn in_the_code() -> Result<BTreeMap<String, String>> {
-    let mut faults = BTreeMap::new();
+/// Where the sabotaged build and the logs are.
+fn folder() -> PathBuf {
+    root().join("target/sabotage")
+}
+
+/// The file that names the fault that is on.
+fn switch() -> PathBuf {
+    folder().join("fault")
+}
+
+fn choose(fault: &str) -> Result<()> {
+    fs::write(switch(), fault).context("name the fault")
+}
+
+/// Every fault that a `sabotage.rs` declares: its documentation, then `Fault("SBnn")` or `Fault::new("SBnn")`.
+fn in_the_code() -> Result<Vec<Fault>> {
+    let mut faults = Vec::new();
     for package in fs::read_dir(root().join("crates")).context("list crates")? {
         let package = package?;
-        let mut files = Vec::new();
-        sources(&package.path().join("src"), &mut files)?;
-        for file in files {
-            let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
-            for rest in text.split("sabotage = \"").skip(1) {
-                if let Some((fault, _)) = rest.split_once('"').filter(|(fault, _)| fault.starts_with("SB")) {
-                    faults.insert(fault.to_owned(), package.file_name().to_string_lossy().into_owned());
-                }
+        let Ok(text) = fs::read_to_string(package.path().join("src/sabotage.rs")) else { continue };
+        let package = package.file_name().to_string_lossy().into_owned();
+        let mut said = String::new();
+        for line in text.lines() {
+            if let Some(documentation) = line.strip_prefix("/// ") {
+                said = documentation.trim_end_matches('.').to_owned();
+            } else if let Some(name) = line.split('"').nth(1).filter(|name| name.starts_with(PREFIX)) {
+                faults.push(Fault { name: name.to_owned(), package: package.clone(), text: said.clone() });
             }
         }
+    }
+    faults.sort_by(|one, two| one.name.cmp(&two.name));
+    if let Some(pair) = faults.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        bail!("{} is in {} and in {}", pair[0].name, pair[0].package, pair[1].package);
     }
     Ok(faults)
 }
 
-fn sources(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
-        let path = entry?.path();
-        if path.is_dir() {
-            sources(&path, files)?;
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-    Ok(())
-}
-
 /// Stands between cargo and the compiler if cargo started us so: then the arguments are the compiler and its own.
 pub fn wrapped_compiler() -> Option<ExitCode> {
-    let fault = std::env::var(VARIABLE).ok()?;
+    std::env::var_os(VARIABLE)?;
     std::env::var_os("RUSTC_WORKSPACE_WRAPPER")?;
     let mut arguments = std::env::args_os().skip(1);
     let compiler = arguments
         .next()
         .filter(|first| Path::new(first).file_stem().is_some_and(|name| name == "rustc" || name == "clippy-driver"))?;
-    let status = Command::new(compiler).args(arguments).arg("--cfg").arg(format!("sabotage=\"{fault}\"")).status();
+    let status = Command::new(compiler).args(arguments).args(["--cfg", "sabotage"]).status();
     Some(if status.is_ok_and(|status| status.success()) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

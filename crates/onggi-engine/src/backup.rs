@@ -228,7 +228,7 @@ impl<'a> UnitRun<'a> {
                 report.exit = error.exit();
                 report.outcome = if error.stop().is_some() { UnitOutcome::Stopped } else { UnitOutcome::Failed };
                 report.causes = report::causes(&error);
-                if sabotage::DISCARDED_CAPTURE_IS_GREEN {
+                if sabotage::DISCARDED_CAPTURE_IS_GREEN.is_on() {
                     (report.exit, report.outcome) = (Exit::Done, UnitOutcome::Stored);
                 }
             }
@@ -338,7 +338,7 @@ async fn capture<'a>(
             tracing::info!(unit = member.unit.name, reason, "base is lost, capturing a full");
             member.source.capture(cx, member.unit, None).await
         }
-        Err(error) if sabotage::CAPTURE_REPEATED && error.is_transient() => {
+        Err(error) if sabotage::CAPTURE_REPEATED.is_on() && error.is_transient() => {
             member.source.capture(cx, member.unit, base).await
         }
         other => other,
@@ -377,7 +377,7 @@ async fn fail_all(cx: &Context, units: &[UnitRun<'_>], error: SourceError, faile
     let mut results = Vec::new();
     for (index, unit) in units.iter().enumerate() {
         let named = unit.member.unit;
-        if !sabotage::CAPTURE_REPEATED {
+        if !sabotage::CAPTURE_REPEATED.is_on() {
             settle(cx, unit, Some(Outcome::Dropped)).await;
         }
         let is_cause = failed.index.is_none_or(|at| at == index);

@@ -57,7 +57,7 @@ pub async fn window<T>(
     let started = cx.world.elapsed();
     let work = async {
         for (index, member) in members.iter().enumerate() {
-            if !sabotage::FAILED_FREEZE_NOT_THAWED {
+            if !sabotage::FAILED_FREEZE_NOT_THAWED.is_on() {
                 called.store(index + 1, Relaxed);
             }
             member.source.freeze(&inside, member.unit).await.inspect_err(|_| failed.store(index, Relaxed))?;

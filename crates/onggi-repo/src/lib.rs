@@ -50,6 +50,7 @@ mod reindex;
 pub mod repair;
 mod repository;
 pub mod rewrite;
+mod sabotage;
 mod scratch;
 mod snapshot;
 mod snapshot_query;

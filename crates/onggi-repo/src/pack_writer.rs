@@ -8,6 +8,7 @@ use crate::{
     format::{BlobId, BlobKind, IndexFile, IndexId, IndexPack, PackEntry, PackId, pack},
     index::PackState,
     kernel::hash,
+    sabotage,
 };
 use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -68,8 +69,7 @@ impl PackWriter {
         let full =
             (!open.entries.is_empty() && open.content.len() + sealed.len() > target).then(|| std::mem::take(open));
         let (offset, length) = (open.content.len() as u32, sealed.len() as u32);
-        #[cfg(sabotage = "SB09")]
-        let uncompressed = uncompressed.and(None);
+        let uncompressed = uncompressed.filter(|_| !sabotage::COMPRESSED_AS_PLAIN.is_on());
         open.entries.push(PackEntry { kind, id, offset, length, uncompressed_length: uncompressed });
         open.content.extend_from_slice(sealed);
         if let Some(full) = full {

@@ -93,7 +93,7 @@ impl Paths {
         for (file, case) in exact.chain(folded) {
             let file = self.surroundings.working_directory.join(file);
             if let Err(text) = self.read_patterns(&file, case, &mut patterns)
-                && !sabotage::SB19_EXCLUDE_FILE_IGNORED
+                && !sabotage::EXCLUDE_FILE_IGNORED.is_on()
             {
                 let text = format!("{}: {text}", file.display());
                 cx.problem(Problem { class: "exclude-file", path: None, text });
@@ -184,7 +184,7 @@ impl Source for Paths {
 /// A root that is not there is a problem unless that is in order.
 fn report_absent(cx: &Context, path: &[u8], error: &io::Error, root: Root) {
     let absent = error.kind() == io::ErrorKind::NotFound;
-    if absent && (root < Root::Required || sabotage::SB17_ABSENT_PATH_IGNORED) {
+    if absent && (root < Root::Required || sabotage::ABSENT_PATH_IGNORED.is_on()) {
         let reason = if root == Root::Listed { "vanished" } else { "absent" };
         cx.monitor.progress(Progress::Passed { reason, items: 1 });
         return;

@@ -72,7 +72,7 @@ impl FromStr for Period {
             }
             (!text.trim().is_empty()).then_some(total)
         };
-        if crate::sabotage::SB28_LIMIT_BECOMES_NONE && sum().is_none() {
+        if crate::sabotage::LIMIT_BECOMES_NONE.is_on() && sum().is_none() {
             return Ok(Self(Duration::MAX));
         }
         let wanted = "a duration such as 30s, 5m or 2h30m";

@@ -55,7 +55,8 @@ pub mod recording;
 pub mod retry;
 #[cfg(feature = "s3")]
 pub mod s3;
-mod sabotage;
+#[doc(hidden)]
+pub mod sabotage;
 #[cfg(feature = "sftp")]
 pub mod sftp;
 pub mod stack;

@@ -126,7 +126,7 @@ impl Retry {
         let asked = range.as_ref().map(|range| range.end.saturating_sub(range.start));
         let content = self.inner.read(handle, range).await?;
         match asked {
-            Some(asked) if asked != content.len() as u64 && !sabotage::SHORT_BODY_ACCEPTED => {
+            Some(asked) if asked != content.len() as u64 && !sabotage::SHORT_BODY_ACCEPTED.is_on() => {
                 let got = content.len() as u64;
                 Err(StorageError::Faulty(WrongAnswer::Length { asked, got }.into()))
             }
@@ -138,7 +138,7 @@ impl Retry {
     async fn list_whole(&self, file_type: FileType) -> Result<Vec<FileInfo>> {
         let listed = self.inner.list(file_type).try_collect().await;
         let mut files: Vec<FileInfo> = match listed {
-            Err(_) if sabotage::FAILED_LIST_IS_EMPTY => Vec::new(),
+            Err(_) if sabotage::FAILED_LIST_IS_EMPTY.is_on() => Vec::new(),
             listed => listed?,
         };
         files.sort_unstable_by(|one, two| one.handle.cmp(&two.handle));

@@ -58,7 +58,7 @@ impl Resolver<'_> {
         match parse(text?.as_str()) {
             Ok(value) => Some(value),
             Err(text) => {
-                if !(crate::sabotage::BAD_DURATION_IS_NONE && form == DURATION_FORM) {
+                if !(crate::sabotage::BAD_DURATION_IS_NONE.is_on() && form == DURATION_FORM) {
                     self.wrong(key, text, Some(form.to_owned()));
                 }
                 None

@@ -45,7 +45,7 @@ struct Hidden<'a>(&'a str);
 
 impl fmt::Debug for Hidden<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if sabotage::SECRET_IN_DEBUG { f.write_str(self.0) } else { f.write_str("***") }
+        if sabotage::SECRET_IN_DEBUG.is_on() { f.write_str(self.0) } else { f.write_str("***") }
     }
 }
 

@@ -177,7 +177,7 @@ impl Destination {
         let depth = path.components().count();
         if depth <= SHORT && !self.by_component.load(Relaxed) {
             let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-            if crate::sabotage::SYMLINK_FOLLOWED {
+            if crate::sabotage::SYMLINK_FOLLOWED.is_on() {
                 resolve = ResolveFlags::empty();
             }
             match fs::openat2(&self.root, path.as_bytes(), DIRECTORY, Mode::empty(), resolve) {

@@ -159,7 +159,7 @@ impl Filling {
 
     pub(super) fn problem(&self, problem: Problem) {
         self.live.problems.add(1);
-        if crate::sabotage::RESTORE_ERROR_NOT_COUNTED {
+        if crate::sabotage::RESTORE_ERROR_NOT_COUNTED.is_on() {
             return;
         }
         self.watch.event(Event::Problem(problem.clone().into()));

@@ -5,7 +5,7 @@ use crate::{
     error::{Problem, RepoError, Result},
     fence,
     format::{BlobId, Snapshot, SnapshotId, Summary, Time},
-    read_back,
+    read_back, sabotage,
     task::Task,
 };
 use jiff::Timestamp;
@@ -78,14 +78,17 @@ impl Finished {
             (files.packs.clone(), files.indexes.clone())
         };
         let used = shared.index.numbered(shared.used.numbers());
-        #[cfg(not(sabotage = "SB04"))]
-        read_back::read_back(&shared.repo, &shared.index, self.root, &packs, &indexes, &used).await?;
-        #[cfg(not(sabotage = "SB29"))]
-        fence::fence(&shared.repo, &shared.lock, &shared.index, &packs, &used).await?;
+        if !sabotage::SNAPSHOT_BEFORE_INDEX.is_on() {
+            read_back::read_back(&shared.repo, &shared.index, self.root, &packs, &indexes, &used).await?;
+        }
+        if !sabotage::NO_FENCE.is_on() {
+            fence::fence(&shared.repo, &shared.lock, &shared.index, &packs, &used).await?;
+        }
         let snapshot = self.snapshot(draft);
         let id = shared.repo.save_snapshot(&snapshot).await?;
-        #[cfg(sabotage = "SB04")]
-        super::upload::announce(shared).await?;
+        if sabotage::SNAPSHOT_BEFORE_INDEX.is_on() {
+            super::upload::announce(shared).await?;
+        }
         self.prove(id).await?;
         if let Some(journal) = &shared.journal {
             journal.remove()?;

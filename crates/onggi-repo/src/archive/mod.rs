@@ -39,6 +39,7 @@ use crate::{
     format::{BlobId, BlobKind, ChunkSizes, Chunker, Chunking, Compression, Node, NodeKind, PackId, SnapshotId},
     index::PackState,
     lock::Lock,
+    sabotage,
     task::Task,
 };
 use builder::{Builder, Complete};
@@ -184,11 +185,7 @@ impl Archive {
         if !parent.chunks().iter().all(|id| self.shared.use_stored(BlobKind::Data, id)) {
             return Ok(false);
         }
-        #[cfg(sabotage = "SB15")]
-        let node = {
-            let _ = node;
-            parent.clone()
-        };
+        let node = if sabotage::OLD_METADATA_KEPT.is_on() { parent.clone() } else { node };
         let mut node = named(node, path)?;
         node.content = Some(parent.chunks().to_vec());
         node.size = parent.size;
@@ -252,8 +249,9 @@ impl Archive {
         shared.wait_until(|shared| shared.builder().root().is_some() && shared.is_idle()).await?;
         packer::close_all(shared);
         shared.wait_until(Shared::is_idle).await?;
-        #[cfg(not(sabotage = "SB04"))]
-        upload::announce(shared).await?;
+        if !sabotage::SNAPSHOT_BEFORE_INDEX.is_on() {
+            upload::announce(shared).await?;
+        }
         shared.check()?;
         shared.pool.trim();
         let root = shared.builder().root().expect("waited for it");

@@ -11,6 +11,7 @@ use crate::{
     error::{Act, chain},
     format::{BlobKind, IndexFile, IndexId, IndexPack, PackEntry, PackId},
     index::PackState,
+    sabotage,
 };
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -82,12 +83,10 @@ async fn one(shared: &Arc<Shared>, upload: Upload) {
     let handle = id.handle();
     // The buffer returns to its pool when the storage has let go of it, and not before.
     let content = Bytes::from_owner(buffer);
-    #[cfg(sabotage = "SB20")]
-    let content = reused(content);
+    let content = if sabotage::BUFFER_REUSED.is_on() { reused(&content) } else { content };
     let stored = shared.repo.storage().create(handle.clone(), content).await;
     drop(permit);
-    #[cfg(sabotage = "SB05")]
-    let stored = stored.or(Ok(()));
+    let stored = if sabotage::UPLOAD_ERROR_DROPPED.is_on() { Ok(()) } else { stored };
     if let Err(error) = stored.act(|| format!("create {handle}")) {
         return shared.fail(error);
     }
@@ -106,9 +105,8 @@ async fn one(shared: &Arc<Shared>, upload: Upload) {
     }
 }
 
-/// What an uploader does that gives its buffer back too early: the next user's bytes are in it.
-#[cfg(sabotage = "SB20")]
-fn reused(content: Bytes) -> Bytes {
+/// What SB20 does: what an uploader does that gives its buffer back too early: the next user's bytes are in it.
+fn reused(content: &[u8]) -> Bytes {
     let mut bytes = content.to_vec();
     let half = bytes.len() / 2;
     bytes[..half].fill(0xa5);

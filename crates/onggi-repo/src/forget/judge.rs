@@ -5,7 +5,10 @@ use super::{
     ForgetOptions, TrustedTime,
     rules::{Count, Period, Rule, Rules, utc},
 };
-use crate::format::{DeleteRule, Snapshot, SnapshotId};
+use crate::{
+    format::{DeleteRule, Snapshot, SnapshotId},
+    sabotage,
+};
 use jiff::{Timestamp, civil::DateTime};
 
 /// Marks a snapshot that was stored with problems.
@@ -69,10 +72,7 @@ impl Case {
 
 /// Judges the snapshots of one group, newest first.
 pub(super) fn judge(rules: &Rules, candidates: Vec<Candidate>, options: &ForgetOptions) -> Vec<Verdict> {
-    #[cfg(sabotage = "SB12")]
-    let trusted = TrustedTime::Written;
-    #[cfg(not(sabotage = "SB12"))]
-    let trusted = options.trusted;
+    let trusted = if sabotage::CLAIMED_TIME_TRUSTED.is_on() { TrustedTime::Written } else { options.trusted };
     let mut cases: Vec<_> = candidates.into_iter().map(|candidate| Case::new(candidate, trusted)).collect();
     cases.sort_by_key(|case| std::cmp::Reverse((case.instant, case.candidate.id)));
     let (mut counted, uncounted): (Vec<_>, Vec<_>) =

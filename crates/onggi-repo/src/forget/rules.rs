@@ -1,5 +1,6 @@
 //! What to keep: counts per period, spans of time, tags. A rule that is not understood is an error, never "nothing".
 
+use crate::sabotage;
 use jiff::{Span, Timestamp, civil::DateTime};
 use std::{fmt, str::FromStr};
 
@@ -171,9 +172,7 @@ impl Rules {
     pub fn add(&mut self, name: &str, value: &str) -> Result<(), BadRule> {
         match rule(name.strip_prefix("keep-").unwrap_or(name), value) {
             Ok(rule) => self.rules.push(rule),
-            #[cfg(sabotage = "SB11")]
-            Err(_) => {}
-            #[cfg(not(sabotage = "SB11"))]
+            Err(_) if sabotage::UNKNOWN_RULE_IGNORED.is_on() => {}
             Err(_) => return Err(BadRule(format!("{name}={value}"))),
         }
         Ok(())

@@ -1,9 +1,12 @@
 //! The packs that the table's records point into.
 
 use super::{Location, shard::Record};
-use crate::format::{
-    BlobKind, IndexId, PackId,
-    pack::{self, PackEntry},
+use crate::{
+    format::{
+        BlobKind, IndexId, PackId,
+        pack::{self, PackEntry},
+    },
+    sabotage,
 };
 use jiff::Timestamp;
 use std::collections::HashMap;
@@ -80,7 +83,8 @@ impl Packs {
 
     pub fn locate(&self, record: &Record) -> Location {
         let pack = &self.infos[record.number() as usize];
-        record.locate(pack.id, pack.state == PackState::Live)
+        let is_marked = matches!(pack.state, PackState::Tombstoned(_));
+        record.locate(pack.id, pack.state == PackState::Live || is_marked && sabotage::MARKED_PACK_USED.is_on())
     }
 
     pub fn get(&self, id: &PackId) -> Option<&PackInfo> {

@@ -1,7 +1,7 @@
 //! How old a file is, by one clock: the storage's own where it tells times, else this machine's. Two clocks never meet
 //! in one decision.
 
-use crate::{Repository, Result, error::Act, format::Time};
+use crate::{Repository, Result, error::Act, format::Time, sabotage};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use onggi_storage::{Handle, OwnFolder, OwnName};
@@ -31,12 +31,9 @@ impl StorageTime {
 
     /// The age of a file that the storage received at `modified_at` and that says itself to be of `claimed`.
     pub fn age(&self, modified_at: Option<Timestamp>, claimed: Time) -> SignedDuration {
-        #[cfg(sabotage = "SB13")]
-        let modified_at = modified_at.and(None);
+        let modified_at = modified_at.filter(|_| !sabotage::AGE_BY_LOCAL_CLOCK.is_on());
         match (self.storage, modified_at) {
-            #[cfg(sabotage = "SB14")]
-            (Some(_), Some(modified)) => self.local.duration_since(modified),
-            #[cfg(not(sabotage = "SB14"))]
+            (Some(_), Some(modified)) if sabotage::AGE_BY_TWO_CLOCKS.is_on() => self.local.duration_since(modified),
             (Some(now), Some(modified)) => now.duration_since(modified),
             _ => self.local.duration_since(claimed.instant),
         }

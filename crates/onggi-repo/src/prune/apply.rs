@@ -6,6 +6,7 @@ use crate::{
     Lock, Repository, Result,
     error::RepoError,
     format::{IndexFile, IndexId, IndexPack, PackId, SnapshotId, Time},
+    sabotage,
 };
 use onggi_storage::FileType;
 use std::collections::HashSet;
@@ -32,8 +33,9 @@ pub(super) async fn apply(repo: &Repository, lock: &Lock, plan: &PrunePlan) -> R
     refuse_if_stale(repo, plan).await?;
     let written = repack::repack(repo, lock, &plan.state.moved, plan.state.is_verifying).await?;
     let change = Change::of(plan);
-    #[cfg(sabotage = "SB07")]
-    remove_packs(repo, lock, &change).await?;
+    if sabotage::PACKS_BEFORE_INDEX.is_on() {
+        remove_packs(repo, lock, &change).await?;
+    }
     rewrite_indexes(repo, lock, plan, &change).await?;
     let (removed, held) = remove_packs(repo, lock, &change).await?;
     repo.load_index().await?;
@@ -115,8 +117,7 @@ impl Change {
                 new.packs_to_delete.push(pack);
             }
         }
-        #[cfg(sabotage = "SB08")]
-        for pack in &mut new.packs {
+        for pack in new.packs.iter_mut().filter(|_| sabotage::ENTRIES_LOST.is_on()) {
             let half = pack.blobs.len().div_ceil(2);
             pack.blobs.truncate(half);
         }

@@ -51,7 +51,7 @@ impl Capture for Output<'_> {
         cx.check()?;
         let running = match self.running.take() {
             Some(running) => running,
-            None if sabotage::SB32_COMMAND_STARTED_AGAIN => {
+            None if sabotage::COMMAND_STARTED_AGAIN.is_on() => {
                 self.command.surroundings.launcher.start(&self.launch).await?
             }
             None => return Err(SourceError::Incomplete("the output was already read once".to_owned())),
@@ -111,7 +111,7 @@ impl ByteStream for Confirmed {
 
 /// An empty output is hardly ever what was meant: a failed pipe looks the same.
 pub(super) fn refuse_empty(length: u64, allow_empty: bool) -> Result<()> {
-    if length > 0 || allow_empty || sabotage::SB18_EMPTY_STREAM_ACCEPTED {
+    if length > 0 || allow_empty || sabotage::EMPTY_STREAM_ACCEPTED.is_on() {
         return Ok(());
     }
     Err(SourceError::Incomplete("there was no output at all".to_owned()))

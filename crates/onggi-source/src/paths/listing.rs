@@ -143,7 +143,7 @@ impl Rules {
             match inspect(fd.as_fd(), name, self.xattrs()) {
                 Ok(found) => self.sort_in(directory, fd, found, root, batch),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => batch.vanished += 1,
-                Err(error) if sabotage::SB26_ENTRY_DROPS_DIRECTORY => return Err(error),
+                Err(error) if sabotage::ENTRY_DROPS_DIRECTORY.is_on() => return Err(error),
                 Err(error) => batch.lost.push((name.to_vec(), error)),
             }
         }

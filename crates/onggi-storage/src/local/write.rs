@@ -47,7 +47,7 @@ impl Writer {
 
     /// Writes a file into a folder that is there.
     pub(super) fn write(&self, target: &Path, content: &[u8]) -> Result<Written> {
-        if sabotage::FINAL_NAME_FIRST {
+        if sabotage::FINAL_NAME_FIRST.is_on() {
             let written = sabotage::write_under_final_name(target, content);
             return written.map(|()| Written::Durable).map_err(|error| DiskError::new("write", target, error));
         }
@@ -148,7 +148,7 @@ impl Writer {
     }
 
     fn sync(&self, file: &File, path: &Path) -> Result<()> {
-        if sabotage::NO_FILE_SYNC {
+        if sabotage::NO_FILE_SYNC.is_on() {
             return Ok(());
         }
         self.synced(self.disk.sync(file, path), path)
@@ -159,7 +159,7 @@ impl Writer {
     }
 
     fn sync_folder(&self, folder: &Path) -> Result<()> {
-        if sabotage::NO_FOLDER_SYNC {
+        if sabotage::NO_FOLDER_SYNC.is_on() {
             return Ok(());
         }
         self.synced(self.disk.sync_folder(folder), folder)
