@@ -15,7 +15,16 @@ pub fn root() -> &'static Path {
 pub fn cargo(subcommand: &str) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).arg(subcommand).arg("--locked");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_a_package(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
     command
+}
+
+/// Whether cargo sets this variable to tell us of our own package. Build scripts of dependencies ask for such variables;
+/// passed on, they would run again, and all that depends on them, whenever cargo is started in another way.
+fn is_of_a_package(name: &str) -> bool {
+    ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Runs a command to its end; a status other than zero is an error that names the command.
