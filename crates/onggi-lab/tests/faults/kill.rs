@@ -51,7 +51,7 @@ fn a_killed_backup_loses_nothing_and_can_be_repeated() {
             rig.forget_all_but(4);
         }
     }
-    println!("backup: {died} of {} runs were killed before their end", runs(8));
+    println!("ledger: program killed at a system call: backup | {} | {died}", runs(8));
 }
 
 #[test]
@@ -74,5 +74,5 @@ fn a_killed_forget_or_prune_loses_nothing_and_can_be_repeated() {
         died += u32::from(!output(killed(&prune, call, nth)).status.success());
         rig.check(&format!("run {run}: prune killed at {call} {nth}"));
     }
-    println!("prune: {died} of {} runs were killed before their end", runs(5));
+    println!("ledger: program killed at a system call: prune | {} | {died}", runs(5));
 }
