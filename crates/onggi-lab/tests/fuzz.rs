@@ -1,11 +1,15 @@
 //! Every fuzz target over its corpus and a thousand mutations of it, without a fuzzer: what was found once stays found.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::print_stdout, reason = "totals are data")]
 
 use onggi_lab::corpus::Random;
 use onggi_lab::fuzz::TARGETS;
 use std::path::{Path, PathBuf};
 
-const MUTATIONS: u32 = 1000;
+/// How many mutations of each corpus: `ONGGI_FUZZ_MUTATIONS`, else a sample.
+fn mutations() -> u32 {
+    std::env::var("ONGGI_FUZZ_MUTATIONS").ok().and_then(|count| count.parse().ok()).unwrap_or(1000)
+}
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
@@ -34,17 +38,18 @@ fn mutated(random: &mut Random, seed: &[u8]) -> Vec<u8> {
 
 #[test]
 fn no_parser_panics_on_its_corpus_or_near_it() {
-    let mut random = Random::new(1);
+    let (mut random, count) = (Random::new(1), mutations());
     for (name, target) in TARGETS {
         let seeds = corpus(name);
         assert!(!seeds.is_empty(), "{name} has no corpus");
         for seed in &seeds {
             target(seed);
         }
-        for _ in 0..MUTATIONS {
+        for _ in 0..count {
             let seed = &seeds[random.below(seeds.len() as u64) as usize];
             target(&mutated(&mut random, seed));
         }
+        println!("ledger: mutations of a corpus: {name} | {count}");
     }
 }
 

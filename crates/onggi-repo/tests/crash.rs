@@ -4,16 +4,18 @@
 mod common;
 
 use common::*;
-use futures::future::LocalBoxFuture;
+use futures::{FutureExt, future::LocalBoxFuture};
 use onggi_repo::{
-    LockKind, OpenOptions, RepoError, Repository, Result,
+    ArchiveOptions, LockKind, OpenOptions, RepoError, Repository, Result,
+    copy::plan_copy,
+    forget::{ForgetOptions, ForgetPlan, Rules, plan_forget},
     format::{KdfCost, SnapshotId},
     lock::Unlock,
     prune::{MaxUnused, PruneOptions},
     verify::ReadData,
 };
 use onggi_storage::{
-    Handle, Storage,
+    FileType, Handle, Storage,
     faulty::{Fault, Faulty, Rule},
     memory::Memory,
 };
@@ -22,13 +24,28 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 /// What must be there: acknowledged snapshots and what each restores to.
 type Kept = BTreeMap<SnapshotId, Files>;
 
+/// What a command is to answer: the snapshot that it made, if it makes one.
+type Act = Box<dyn Fn(Repository) -> LocalBoxFuture<'static, Result<Option<SnapshotId>>>>;
+
 /// A command on a prepared repository.
 struct Scenario {
     world: World,
     kept: Kept,
-    /// What a snapshot that the command makes holds.
+    /// What a snapshot that the command makes, or takes away, holds.
     made: Option<Files>,
-    act: fn(Repository) -> LocalBoxFuture<'static, Result<Option<SnapshotId>>>,
+    act: Act,
+    /// Puts back what the command has outside of the repository.
+    rewind: Box<dyn Fn()>,
+}
+
+impl Scenario {
+    fn new(
+        (world, kept): (World, Kept),
+        made: Option<Files>,
+        act: impl Fn(Repository) -> LocalBoxFuture<'static, Result<Option<SnapshotId>>> + 'static,
+    ) -> Self {
+        Self { world, kept, made, act: Box::new(act), rewind: Box::new(|| {}) }
+    }
 }
 
 fn old() -> Files {
@@ -60,6 +77,7 @@ async fn prepared(snapshots: &[fn() -> Files]) -> (World, Kept) {
 /// The command on a copy of what was prepared, through faults; then the oracle; then the command again, undisturbed.
 async fn crash(scenario: &Scenario, fault: &Fault, nth: usize) {
     let at = format!("call {nth}, {fault:?}");
+    (scenario.rewind)();
     let memory = scenario.world.memory.copy();
     let rule = Rule::new(fault.clone()).mutating().nth(nth).then_stop();
     let faulty = Faulty::new(Arc::new(memory.clone())).with(rule);
@@ -123,11 +141,12 @@ async fn check(scenario: &Scenario, memory: &Memory, kept: &Kept, torn: &[Handle
     }
 }
 
-/// Every call, every outcome. Answers how many runs that were.
-async fn sweep(scenario: Scenario) -> usize {
+/// Every call, every outcome.
+async fn sweep(what: &str, scenario: Scenario) {
     let memory = scenario.world.memory.copy();
     let counting = Arc::new(Faulty::new(Arc::new(memory)));
     let repo = scenario.world.open_at(counting.clone(), "counts").await.unwrap();
+    (scenario.rewind)();
     (scenario.act)(repo).await.unwrap();
     let calls = counting.mutations();
     for nth in 0..calls {
@@ -135,35 +154,120 @@ async fn sweep(scenario: Scenario) -> usize {
             crash(&scenario, fault, nth).await;
         }
     }
-    println!("{} runs: {calls} calls, {} outcomes", calls * Fault::CRASHES.len(), Fault::CRASHES.len());
-    calls * Fault::CRASHES.len()
+    tell(what, calls);
+}
+
+/// For the ledger of docs/reliability.md.
+fn tell(what: &str, calls: usize) {
+    println!(
+        "ledger: stopped at every changing call, {} outcomes: {what} | {}",
+        Fault::CRASHES.len(),
+        calls * Fault::CRASHES.len()
+    );
 }
 
 fn act_backup(repo: Repository) -> LocalBoxFuture<'static, Result<Option<SnapshotId>>> {
-    Box::pin(async move { Ok(Some(back_up(&repo, &new()).await?.id)) })
+    async move { Ok(Some(back_up(&repo, &new()).await?.id)) }.boxed_local()
 }
 
 #[tokio::test]
 async fn a_first_backup_survives_a_crash_anywhere() {
-    let (world, kept) = prepared(&[]).await;
-    sweep(Scenario { world, kept, made: Some(new()), act: act_backup }).await;
+    sweep("first backup", Scenario::new(prepared(&[]).await, Some(new()), act_backup)).await;
 }
 
 #[tokio::test]
 async fn a_later_backup_survives_a_crash_anywhere() {
+    sweep("later backup", Scenario::new(prepared(&[old]).await, Some(new()), act_backup)).await;
+}
+
+#[tokio::test]
+async fn a_resumed_backup_survives_a_crash_anywhere() {
     let (world, kept) = prepared(&[old]).await;
-    sweep(Scenario { world, kept, made: Some(new()), act: act_backup }).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let options = {
+        let path = path.clone();
+        move || ArchiveOptions { journal: Some(path.clone()), ..ArchiveOptions::default() }
+    };
+    // The packs are stored and in the journal, no index names them.
+    let rule = Rule::new(Fault::Stop).of(FileType::Index).mutating().then_stop();
+    let faulty = Faulty::new(Arc::new(world.memory.clone())).with(rule);
+    let dies = world.open_at(Arc::new(faulty), "dies").await.unwrap();
+    back_up_with(&dies, options(), &new()).await.unwrap_err();
+    world.open().await.unlock(Unlock::All).await.unwrap();
+    let journal = std::fs::read(&path).unwrap();
+    assert!(journal.windows(4).any(|bytes| bytes.eq_ignore_ascii_case(b"pack")), "there is something to resume");
+    let act = move |repo: Repository| {
+        let options = options();
+        async move { Ok(Some(back_up_with(&repo, options, &new()).await?.id)) }.boxed_local()
+    };
+    let mut scenario = Scenario::new((world, kept), Some(new()), act);
+    scenario.rewind = Box::new(move || std::fs::write(folder.path().join("journal"), &journal).unwrap());
+    sweep("resumed backup", scenario).await;
+}
+
+async fn plan_to_keep_one(repo: &Repository) -> Result<ForgetPlan> {
+    let mut rules = Rules::default();
+    rules.add("last", "1").unwrap();
+    let (candidates, _) = repo.forget_candidates().await?;
+    let now = "2026-09-02T00:00:00Z".parse().unwrap();
+    plan_forget(&rules, candidates, &ForgetOptions { max: None, is_shrinking_fine: true, ..ForgetOptions::at(now) })
+}
+
+#[tokio::test]
+async fn a_forget_survives_a_crash_anywhere() {
+    let (world, mut kept) = prepared(&[old, new]).await;
+    let plan = plan_to_keep_one(&world.open().await).await.unwrap();
+    let [doomed] = plan.forgotten()[..] else { panic!("one of two is forgotten") };
+    let content = kept.remove(&doomed);
+    let act = |repo: Repository| {
+        async move {
+            let lock = repo.lock(LockKind::Exclusive, Duration::ZERO).await?;
+            repo.forget(&lock, &plan_to_keep_one(&repo).await?).await?;
+            lock.release().await?;
+            Ok(None)
+        }
+        .boxed_local()
+    };
+    sweep("forget", Scenario::new((world, kept), content, act)).await;
+}
+
+#[tokio::test]
+async fn a_copy_survives_a_crash_anywhere() {
+    let (origin, _) = prepared(&[new]).await;
+    let origin = Arc::new(origin);
+    let act = move |there: Repository| {
+        let origin = origin.clone();
+        async move {
+            let here = origin.open().await;
+            let (lock, their_lock) = (
+                here.lock(LockKind::Shared, Duration::ZERO).await?,
+                there.lock(LockKind::Shared, Duration::ZERO).await?,
+            );
+            here.load_index().await?;
+            there.load_index().await?;
+            let plan = plan_copy(here.snapshots().await?.found, &there.snapshots().await?.found);
+            let copied = here.copy_to(&lock, &there, &their_lock, &plan).await;
+            lock.release().await?;
+            let copied = copied?;
+            their_lock.release().await?;
+            Ok(copied.snapshots.first().map(|(_, id)| *id))
+        }
+        .boxed_local()
+    };
+    sweep("copy", Scenario::new(prepared(&[old]).await, Some(new()), act)).await;
 }
 
 fn act_prune(repo: Repository) -> LocalBoxFuture<'static, Result<Option<SnapshotId>>> {
-    Box::pin(async move {
+    async move {
         let lock = repo.lock(LockKind::Exclusive, Duration::ZERO).await?;
         let options = PruneOptions { max_unused: MaxUnused::Bytes(0), ..PruneOptions::default() };
         let plan = repo.plan_prune(&lock, &options).await?;
         repo.prune(&lock, &plan).await?;
         lock.release().await?;
         Ok(None)
-    })
+    }
+    .boxed_local()
 }
 
 /// Two snapshots of which the older one was forgotten.
@@ -177,8 +281,7 @@ async fn forgotten() -> (World, Kept) {
 
 #[tokio::test]
 async fn a_prune_survives_a_crash_anywhere() {
-    let (world, kept) = forgotten().await;
-    sweep(Scenario { world, kept, made: None, act: act_prune }).await;
+    sweep("prune", Scenario::new(forgotten().await, None, act_prune)).await;
 }
 
 #[tokio::test]
@@ -186,21 +289,21 @@ async fn the_second_step_of_a_prune_survives_a_crash_anywhere() {
     let (world, kept) = forgotten().await;
     act_prune(world.open().await).await.unwrap();
     world.clock.advance(Duration::from_hours(24 * 30));
-    sweep(Scenario { world, kept, made: None, act: act_prune }).await;
+    sweep("second step of prune", Scenario::new((world, kept), None, act_prune)).await;
 }
 
 #[tokio::test]
 async fn changing_the_password_survives_a_crash_anywhere() {
-    let (world, kept) = prepared(&[old]).await;
-    fn act(repo: Repository) -> LocalBoxFuture<'static, Result<Option<SnapshotId>>> {
-        Box::pin(async move {
+    let act = |repo: Repository| {
+        async move {
             let lock = repo.lock(LockKind::Exclusive, Duration::ZERO).await?;
             repo.change_password(&password(), KdfCost::testing(), &lock).await?;
             lock.release().await?;
             Ok(None)
-        })
-    }
-    sweep(Scenario { world, kept, made: None, act }).await;
+        }
+        .boxed_local()
+    };
+    sweep("change of the password", Scenario::new(prepared(&[old]).await, None, act)).await;
 }
 
 #[tokio::test]
@@ -212,6 +315,7 @@ async fn an_interrupted_init_leaves_a_repository_or_says_what_is_there() {
         async move { Repository::create(storage, &password(), common::new(), env).await }
     };
     create(counting.clone()).await.unwrap();
+    tell("init", counting.mutations());
     for nth in 0..counting.mutations() {
         for fault in &Fault::CRASHES {
             let memory = Memory::new();
