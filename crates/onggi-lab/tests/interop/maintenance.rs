@@ -3,7 +3,7 @@
 use onggi_lab::compare::Aspects;
 
 use crate::peer;
-use crate::place::{Place, Program};
+use crate::place::{Place, Program, finish};
 
 #[test]
 fn every_maintenance_command_of_restic_leaves_a_repository_that_onggi_finds_whole() {
@@ -44,6 +44,24 @@ fn every_maintenance_command_of_restic_leaves_a_repository_that_onggi_finds_whol
         place.run(&Program::Onggi, "restore latest --privileged --target {out}").ok();
         place.assert_restored("out", Aspects { times: false, ..Aspects::ALL });
     }
+}
+
+#[test]
+fn restic_changes_the_password_and_mends_packs_of_onggi() {
+    let Some(restic) = peer::current_restic() else { return };
+    let place = Place::with_zoo();
+    place.run(&Program::Onggi, "init").ok();
+    place.run(&Program::Onggi, "backup {source}").ok();
+    place.run(&restic, "key passwd --new-password-file {second-password}").ok();
+    place.run(&Program::Onggi, "snapshots").ends(12);
+    std::fs::copy(place.path("second-password"), place.path("password")).unwrap();
+    let packs = place.run(&restic, "list packs").ok();
+    let mut command = place.command(&restic, &format!("repair packs {}", packs.lines().last().expect("a pack")));
+    // It leaves a copy of the pack where it runs.
+    finish(command.current_dir(place.path("home"))).ok();
+    place.run(&Program::Onggi, "repository verify --read-data").ok();
+    place.run(&Program::Onggi, "restore latest --privileged --target {out}").ok();
+    place.assert_restored("out", Aspects { times: false, ..Aspects::ALL });
 }
 
 #[test]
