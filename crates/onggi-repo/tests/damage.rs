@@ -105,7 +105,7 @@ async fn endure(world: &World, memory: Memory, kept: &[(SnapshotId, BlobId, File
     let Ok(repo) = world.open_at(storage.clone(), "reads").await else { return true };
     let Ok(lock) = repo.lock(LockKind::Shared, Duration::ZERO).await else { return true };
     let Ok(report) = repo.verify(&lock, ReadData::All, &Arc::default()).await else { return true };
-    let is_told = !report.problems.is_empty();
+    let is_told = !report.problems.is_empty() || !repo.problems().is_empty();
     lock.release().await.unwrap();
     let Ok(snapshots) = repo.snapshots().await else { return true };
     for (id, snapshot) in &snapshots.found {

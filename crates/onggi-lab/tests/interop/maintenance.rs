@@ -58,7 +58,8 @@ fn restic_changes_the_password_and_mends_packs_of_onggi() {
     let packs = place.run(&restic, "list packs").ok();
     let mut command = place.command(&restic, &format!("repair packs {}", packs.lines().last().expect("a pack")));
     // It leaves a copy of the pack where it runs.
-    finish(command.current_dir(place.path("home"))).ok();
+    command.current_dir(place.path("home"));
+    finish(command).ok();
     place.run(&Program::Onggi, "repository verify --read-data").ok();
     place.run(&Program::Onggi, "restore latest --privileged --target {out}").ok();
     place.assert_restored("out", Aspects { times: false, ..Aspects::ALL });
