@@ -49,7 +49,7 @@ fn added(old: &str, totals: &[Total], at: &str) -> String {
         if let Some(struck) = total.struck {
             row[2] = sum(&row[2], struck);
         }
-        row[3] = at.to_owned();
+        at.clone_into(&mut row[3]);
     }
     table(&["what", "runs", "struck", "last, and at which commit"], &rows)
 }

@@ -105,7 +105,7 @@ fn in_the_code() -> Result<Vec<Fault>> {
         let mut said = String::new();
         for line in text.lines() {
             if let Some(documentation) = line.strip_prefix("/// ") {
-                said = documentation.trim_end_matches('.').to_owned();
+                documentation.trim_end_matches('.').clone_into(&mut said);
             } else if let Some(name) = line.split('"').nth(1).filter(|name| name.starts_with(PREFIX)) {
                 faults.push(Fault { name: name.to_owned(), package: package.clone(), text: said.clone() });
             }

@@ -62,17 +62,14 @@ pub(super) async fn start<'a>(source: &'a Database, cx: &Context, unit: &Unit) -
     client.refuse_older_tools()?;
     let mut notes = Notes::new(source.config.preset);
     notes.server_version.clone_from(&client.server_version);
-    notes.client_version.clone_from(&client.client_version);
+    notes.client_version.clone_from(&client.tool_version);
     let (line, session) = begin(&client, cx, unit, &mut notes).await?;
     let taken_at = cx.world.now();
     let launch = client.reach.launch(line);
     let mut running = source.surroundings.launcher.start(&launch).await?;
-    let first = match read(cx, source.config.idle_limit(), &mut *running).await? {
-        Some(first) => first,
-        None => {
-            finished(cx, source, &mut *running).await?;
-            return Err(SourceError::Incomplete("there was no output at all".to_owned()));
-        }
+    let Some(first) = read(cx, source.config.idle_limit(), &mut *running).await? else {
+        finished(cx, source, &mut *running).await?;
+        return Err(SourceError::Incomplete("there was no output at all".to_owned()));
     };
     let flow = Some(Flow { first, running, session });
     Ok(Dumping { client, unit: unit.clone(), flow, notes, taken_at })
@@ -154,7 +151,7 @@ impl Capture for Dumping<'_> {
             }
         };
         let drained = drain(cx, source, flow.first, flow.running, &shelf);
-        let (_, flown, rows) = futures::future::try_join3(pushed, drained, counted).await?;
+        let ((), flown, rows) = futures::future::try_join3(pushed, drained, counted).await?;
         self.push_globals(cx, out).await?;
         for folder in &folders {
             out.leave(folder).await?;

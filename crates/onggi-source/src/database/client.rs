@@ -33,8 +33,9 @@ pub(super) struct Client<'a> {
     /// The server's version; empty until it was asked.
     pub(super) server_version: String,
     /// That of the program that dumps.
-    pub(super) client_version: String,
-    _secret: Option<Guarded>,
+    pub(super) tool_version: String,
+    /// Its file goes when this is dropped.
+    secret: Option<Guarded>,
 }
 
 impl<'a> Client<'a> {
@@ -59,7 +60,7 @@ impl<'a> Client<'a> {
             environment: config.environment.clone(),
         };
         let mut client = Self::at(source, reach);
-        client._secret = guarded;
+        client.secret = guarded;
         client.meet(cx).await?;
         Ok(client)
     }
@@ -80,8 +81,8 @@ impl<'a> Client<'a> {
             reach.environment = postgres::environment(&reach);
             reach.environment.extend(own);
         }
-        let (server_version, client_version) = (String::new(), String::new());
-        Self { source, reach, maker, server_version, client_version, _secret: None }
+        let (server_version, tool_version) = (String::new(), String::new());
+        Self { source, reach, maker, server_version, tool_version, secret: None }
     }
 
     /// Asks both sides for their versions and takes the tools that fit.
@@ -105,7 +106,7 @@ impl<'a> Client<'a> {
         };
         let launch = self.reach.launch(vec![self.reach.program(dumper), "--version".into()]);
         let said = run_for_text(cx, &*self.source.surroundings.launcher, &launch, ANSWER_BYTES_MAX).await?;
-        self.client_version = said.trim().to_owned();
+        said.trim().clone_into(&mut self.tool_version);
         Ok(())
     }
 
@@ -131,7 +132,7 @@ impl<'a> Client<'a> {
         if !self.source.config.preset.is_postgres() {
             return Ok(());
         }
-        let client = self.client_version.rsplit(") ").next().and_then(postgres::major);
+        let client = self.tool_version.rsplit(") ").next().and_then(postgres::major);
         match (postgres::major(&self.server_version), client) {
             (Some(server), Some(client)) if client < server => {
                 let text = format!("the tools are of version {client} and the server of {server}: install newer tools");
@@ -205,9 +206,10 @@ impl<'a> Client<'a> {
             return Session { running }.count(cx).await;
         }
         let is_sqlite = self.source.config.preset == Preset::Sqlite;
-        let tables = match is_sqlite {
-            true => self.ask(cx, Some(database), sqlite::TABLES).await?,
-            false => self.ask(cx, None, &mysql::tables(database)).await?.into_iter().step_by(2).collect(),
+        let tables = if is_sqlite {
+            self.ask(cx, Some(database), sqlite::TABLES).await?
+        } else {
+            self.ask(cx, None, &mysql::tables(database)).await?.into_iter().step_by(2).collect()
         };
         let identifier = if is_sqlite { postgres::identifier } else { mysql::identifier };
         let mut rows = BTreeMap::new();

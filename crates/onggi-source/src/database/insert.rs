@@ -52,11 +52,10 @@ impl RowCounter {
             match self.at {
                 At::Head => self.head_byte(*byte),
                 At::Line if *byte == b'\n' => self.start_line(),
-                At::Line => {}
                 At::Rows => self.row_byte(*byte),
                 At::Text if *byte == b'\\' => self.at = At::Escaped,
                 At::Text if *byte == b'\'' => self.at = At::Rows,
-                At::Text => {}
+                At::Line | At::Text => {}
                 At::Escaped => self.at = At::Text,
             }
         }

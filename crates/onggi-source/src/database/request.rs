@@ -75,7 +75,9 @@ pub(super) fn file_name(name: &str) -> String {
     let mut file = String::with_capacity(name.len());
     for (at, character) in name.chars().enumerate() {
         match character {
-            '/' | '%' | '\0' => file.push_str(&format!("%{:02X}", u32::from(character))),
+            '/' => file.push_str("%2F"),
+            '%' => file.push_str("%25"),
+            '\0' => file.push_str("%00"),
             '.' if at == 0 => file.push_str("%2E"),
             _ => file.push(character),
         }

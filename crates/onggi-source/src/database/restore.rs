@@ -165,10 +165,7 @@ impl<'a> IntoServer<'a> {
         let (source, unit) = (self.source, &self.request.unit);
         let is_postgres = source.config.preset.is_postgres();
         let user = if is_scratch { source.scratch_user() } else { source.config.run_as.as_deref() };
-        let place = match is_scratch || is_postgres {
-            true => Some(source.make_place(cx, unit, user).await?),
-            false => None,
-        };
+        let place = if is_scratch || is_postgres { Some(source.make_place(cx, unit, user).await?) } else { None };
         let loaded = if let Some(place) = place.as_ref().filter(|_| is_scratch) {
             let mut reach = Client::at(
                 source,
