@@ -1,6 +1,5 @@
 //! Every fuzz target over its corpus and a thousand mutations of it, without a fuzzer: what was found once stays found.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-#![expect(clippy::print_stdout, reason = "totals are data")]
 
 use onggi_lab::corpus::Random;
 use onggi_lab::fuzz::TARGETS;

@@ -2,7 +2,6 @@
 //! finds nothing wrong with restores.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where its world is not as expected")]
-#![expect(clippy::print_stdout, reason = "totals are data")]
 
 mod common;
 

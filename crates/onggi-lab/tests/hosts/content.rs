@@ -49,7 +49,7 @@ fn make_everything(at: &Path) {
     fs::write(path("set-id"), "x").unwrap();
     fs::set_permissions(path("set-id"), fs::Permissions::from_mode(0o6755)).unwrap();
     fs::write(path("closed"), "nobody").unwrap();
-    fs::set_permissions(path("closed"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(path("closed"), fs::Permissions::from_mode(0o000)).unwrap();
     fs::write(path("with\nnewline"), "x").unwrap();
     fs::write(at.join(std::ffi::OsString::from_vec(b"not-\xff-text".to_vec())), "x").unwrap();
     fs::write(path(&"n".repeat(255)), "x").unwrap();
