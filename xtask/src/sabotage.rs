@@ -4,7 +4,7 @@
 //! `--cfg sabotage`. One build, in a folder of its own, has them all; a file says which one is on. A wrapper around the
 //! compiler passes the flag, so that the dependencies are compiled as ever.
 
-mod build;
+mod compiled;
 mod trial;
 
 use std::fs;
@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::ledger;
 use crate::workspace::root;
-use build::Program;
+use compiled::Program;
 use trial::{Found, Trials};
 
 /// The variable that tells the wrapper and the crates which file names the fault that is on.
@@ -48,7 +48,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     ensure!(!faults.is_empty(), "no such fault is in the code");
     fs::create_dir_all(folder()).with_context(|| format!("create {}", folder().display()))?;
     choose("none")?;
-    let programs = build::programs()?;
+    let programs = compiled::programs()?;
     let mut trials = Trials::new(&programs);
     let mut rows = Vec::new();
     let mut missed = Vec::new();
