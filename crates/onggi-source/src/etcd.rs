@@ -46,7 +46,7 @@ use crate::source::{
 
 use self::client::{Dial, Grpc};
 use self::cluster::Cluster;
-pub use self::config::{AuthConfig, EtcdConfig, PkiMode, TlsConfig};
+pub use self::config::{AuthConfig, EtcdConfig, TlsConfig};
 pub use self::import::SnapshotFiles;
 use self::model::Notes;
 use self::restore::mark::Mark;

@@ -36,22 +36,9 @@ pub struct EtcdConfig {
     /// The user, where the cluster has authentication enabled; it needs the role `root`.
     #[serde(default)]
     pub auth: Option<AuthConfig>,
-    /// Whether the certificates and secrets of the control plane are stored beside: `auto` on a control-plane node,
-    /// `always` or `never`.
-    #[serde(default)]
-    pub pki: PkiMode,
-    /// Further files of this machine that are stored beside.
-    #[serde(default)]
-    pub also_files: Vec<PathBuf>,
-    /// Whether what happens between two fulls is stored too. It needs the daemon.
-    #[serde(default)]
-    pub deltas: bool,
-    /// With `deltas`: how long a chain grows before the next full.
+    /// For `onggi etcd follow`: how long a chain of changes grows before the next full.
     #[serde(default = "full_every")]
     pub full_every: Period,
-    /// With `deltas`: how far back every revision can be restored.
-    #[serde(default = "keep_deltas")]
-    pub keep_deltas: Period,
     /// How many raft entries a member may lag behind to be read.
     #[serde(default = "lag_max")]
     pub lag_max: u64,
@@ -90,25 +77,8 @@ pub struct AuthConfig {
     pub password: SecretKey,
 }
 
-/// When the certificates and secrets of the control plane are stored beside.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum PkiMode {
-    /// Where they lie on this machine.
-    #[default]
-    Auto,
-    /// Always; a run without them fails.
-    Always,
-    /// Never.
-    Never,
-}
-
 fn full_every() -> Period {
     Period(Duration::from_hours(6))
-}
-
-fn keep_deltas() -> Period {
-    Period(Duration::from_hours(7 * 24))
 }
 
 fn lag_max() -> u64 {
@@ -123,11 +93,7 @@ impl Default for EtcdConfig {
             manifest: None,
             tls: None,
             auth: None,
-            pki: PkiMode::Auto,
-            also_files: Vec::new(),
-            deltas: false,
             full_every: full_every(),
-            keep_deltas: keep_deltas(),
             lag_max: lag_max(),
             allow_no_quorum: None,
             allow_corrupt: false,
@@ -180,10 +146,6 @@ impl EtcdConfig {
         if self.full_every.0 < FULL_EVERY_MIN {
             faults.push(ConfigFault::new("full-every", "this is too often", "write 5m or longer"));
         }
-        if self.deltas && self.keep_deltas < self.full_every {
-            let text = "a chain would be forgotten before it ends";
-            faults.push(ConfigFault::new("keep-deltas", text, "write a duration that is not shorter than full-every"));
-        }
         faults
     }
 
@@ -231,10 +193,10 @@ mod tests {
             "endpoints": ["10.0.1.1:2379", "https://", "https://10.0.1.1:2379/", "https://10.0.1.1:2379/v3"],
             "tls": { "ca": "/ca", "key": "hunter2" },
             "auth": { "user": "", "password": "hunter2" },
-            "deltas": true, "full-every": "1m", "keep-deltas": "1s",
+            "full-every": "1m",
         });
         let endpoints = ["endpoints[0]", "endpoints[1]", "endpoints[3]"];
-        let rest = ["tls.key", "tls.cert", "auth.password", "auth.user", "full-every", "keep-deltas"];
+        let rest = ["tls.key", "tls.cert", "auth.password", "auth.user", "full-every"];
         check(json, &[&["cluster"][..], &endpoints, &rest].concat());
     }
 

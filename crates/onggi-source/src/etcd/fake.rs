@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::access::Access;
 use super::client::{Dial, HashAnswer, Member, Named, Piece, Pieces, Status, Told, Watching};
 use super::model::ClusterId;
-use super::{Etcd, EtcdConfig, PkiMode};
+use super::{Etcd, EtcdConfig};
 use crate::bench::NoSecrets;
 use crate::carrier::SystemLauncher;
 use crate::config::Surroundings;
@@ -96,7 +96,7 @@ impl FakeCluster {
     /// The same with more in its configuration.
     pub fn source_with(&self, config: EtcdConfig) -> Etcd {
         let endpoints = self.members.lock().unwrap().keys().cloned().collect();
-        let config = EtcdConfig { endpoints, pki: PkiMode::Never, ..config };
+        let config = EtcdConfig { endpoints, ..config };
         Etcd { dial: Arc::new(FakeDial { cluster: self.clone(), lost: Arc::default() }), ..Etcd::new(config, here()) }
     }
 }
