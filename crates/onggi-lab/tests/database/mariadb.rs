@@ -58,6 +58,10 @@ fn a_database_comes_back_with_equal_checksums_and_little_is_stored_twice() {
     sql(&server, Some("back"), &fs::read_to_string(rig.path("out/database/db1/shop.sql")).unwrap());
     let back = sql(&server, Some("back"), CHECKSUMS).replace("back.", "shop.");
     assert_eq!(back, sql(&server, Some("shop"), CHECKSUMS));
+    sql(&server, Some("shop"), "DELETE FROM account");
+    rig.check_fails(&["--yes", "restore", "latest", "--to", "source"], "not empty");
+    rig.run(&["--yes", "restore", "latest", "--to", "source", "--clean"]);
+    assert_eq!(back, sql(&server, Some("shop"), CHECKSUMS));
     rig.forget_password();
     rig.check_fails(&["source", "preflight", "billing"], "Access denied");
 }

@@ -64,6 +64,22 @@ fn a_database_comes_back_with_equal_rows_and_little_is_stored_twice() {
 }
 
 #[test]
+fn a_database_is_put_back_into_its_server_and_replaced_only_if_told() {
+    let Some(server) = shop() else { return };
+    let rig = Rig::over(&server, "postgres-logical", SHOP);
+    rig.back_up();
+    let stored = sql(&server, "shop", CHECKSUM);
+    sql(&server, "shop", "UPDATE account SET balance = 7");
+    let back = |more: &[&'static str]| [&["--yes", "restore", "latest", "--to", "source"], more].concat();
+    rig.check_fails(&back(&[]), "not empty");
+    assert_ne!(sql(&server, "shop", CHECKSUM), stored);
+    rig.run(&back(&["--into-database", "beside"]));
+    assert_eq!(sql(&server, "beside", CHECKSUM), stored);
+    rig.run(&back(&["--clean", "--jobs", "1"]));
+    assert_eq!(sql(&server, "shop", CHECKSUM), stored);
+}
+
+#[test]
 fn a_dump_that_is_killed_leaves_no_snapshot() {
     let Some(server) = shop() else { return };
     let rig = Rig::over(&server, "postgres-logical", "");

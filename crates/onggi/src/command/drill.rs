@@ -10,8 +10,8 @@ use onggi_repo::lock::LockKind;
 use onggi_source::{Destination, Purpose};
 use serde_json::{Value, json};
 
-use super::restore::etcd::Flags;
 use super::restore::source::{Wanted, open, request, restore};
+use super::restore::{database, etcd};
 use crate::escape::{escape_prose, escape_text};
 use crate::failure::Failure;
 use crate::figure::{self, Table};
@@ -73,7 +73,13 @@ async fn rehearse(args: Run, session: &Session) -> Result<Exit, Failure> {
                 return Err(Failure::usage(format!("rehearse {}", escape_text(&chained.name)))
                     .because("its kind has no throw-away place to restore to"));
             }
-            let request = request(&chained, Destination::Scratch, &Flags::default(), None, session)?;
+            let request = request(
+                &chained,
+                Destination::Scratch,
+                (&etcd::Flags::default(), &database::Flags::default()),
+                None,
+                session,
+            )?;
             let run = session.run(Purpose::Drill);
             let began_at = session.now();
             let done =

@@ -1,5 +1,6 @@
 //! `onggi restore`: files of a snapshot, back into a folder; or the system itself, by its source.
 
+pub mod database;
 pub mod etcd;
 pub mod source;
 
@@ -93,6 +94,8 @@ pub struct Args {
     pub filter: Filter,
     #[command(flatten)]
     pub etcd: etcd::Flags,
+    #[command(flatten)]
+    pub database: database::Flags,
 }
 
 /// Where to, if not into a folder.

@@ -12,7 +12,7 @@ use onggi_source::{
 use serde_json::{Value, json};
 
 use super::Args;
-use super::etcd::Flags;
+use super::{database, etcd};
 use crate::escape::{escape_prose, escape_text};
 use crate::failure::Failure;
 use crate::figure;
@@ -24,6 +24,7 @@ use crate::watcher::Watcher;
 
 /// The kind whose snapshots can be restored without a configuration.
 const ETCD: &str = "etcd";
+const DATABASE: &str = "database";
 
 /// A snapshot with its chain, and the source that it is of.
 pub struct Chained {
@@ -72,7 +73,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
                 some if some.contains(&Destination::Beside) => Destination::Beside,
                 some => some[0],
             };
-            let request = request(&chained, destination, &args.etcd, target, session)?;
+            let request = request(&chained, destination, (&args.etcd, &args.database), target, session)?;
             let run = session.run(Purpose::Restore);
             let proof = restore(session, &run.context, &chained, &request, wanted).await?;
             if !wanted.shows_only {
@@ -84,7 +85,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
 }
 
 /// With a revision or a time asked for, the first snapshot of the unit that reaches it, if that is not the chosen one.
-fn reaching<'a>(flags: &Flags, all: &'a [Found], chosen: &'a Found) -> &'a Found {
+fn reaching<'a>(flags: &etcd::Flags, all: &'a [Found], chosen: &'a Found) -> &'a Found {
     let unit = |snapshot: &Found| snapshot.1.tags.iter().find(|tag| tag.starts_with("unit:")).cloned();
     let own = all.iter().filter(|one| unit(one) == unit(chosen) && one.1.time.instant <= chosen.1.time.instant);
     let reaches = |one: &&Found| match (flags.revision, &flags.at) {
@@ -139,14 +140,14 @@ pub async fn open(session: &Session, opened: &Opened, all: &[Found], found: &Fou
 pub fn request(
     chained: &Chained,
     to: Destination,
-    flags: &Flags,
+    (etcd, database): (&etcd::Flags, &database::Flags),
     target: Option<PathBuf>,
     session: &Session,
 ) -> Result<RestoreRequest, Failure> {
-    let options = if chained.kind == ETCD {
-        serde_json::to_value(flags.options(target, session)?).expect("options are plain data")
-    } else {
-        Value::Null
+    let options = match &chained.kind[..] {
+        ETCD => serde_json::to_value(etcd.options(target, session)?).expect("options are plain data"),
+        DATABASE => database.options(),
+        _ => Value::Null,
     };
     Ok(RestoreRequest { unit: chained.unit.clone(), to, options })
 }
