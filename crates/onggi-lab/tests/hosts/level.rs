@@ -48,6 +48,14 @@ impl Installed {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         Self(path)
     }
+
+    /// Another program in its place. The old one may still be ending, so it is not written over.
+    fn replace(&self, program: &[u8]) {
+        let new = self.0.with_extension("new");
+        fs::write(&new, program).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::rename(new, &self.0).unwrap();
+    }
 }
 
 fn name_of_program(hub: &Hub) -> String {
@@ -95,11 +103,11 @@ fn each_level_reads_what_it_says_and_no_more() {
     // one byte more, and the rule does not hold for it
     let mut altered = fs::read(&installed.0).unwrap();
     altered.push(0);
-    fs::write(&installed.0, altered).unwrap();
+    installed.replace(&altered);
     let ended = back_up("sudo");
     assert!(ended.code == Some(13) && ended.tells("become-refused"), "{ended:?}");
     fs::remove_file(&rule).unwrap();
-    fs::copy(hub.path("program"), &installed.0).unwrap();
+    installed.replace(&fs::read(hub.path("program")).unwrap());
 
     if Command::new("setcap").args(["cap_dac_read_search+ep", &path]).status().is_ok_and(|status| status.success()) {
         let ended = back_up("capability");

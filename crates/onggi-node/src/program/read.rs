@@ -47,7 +47,10 @@ impl<'a> Reader<'a> {
             let _ = rustix::fs::fadvise(&file, request.offset, length, Advice::DontNeed); // a hint
         }
         match sent.and_then(|()| rustix::fs::fstat(&file)) {
-            Ok(now) => self.out.send(&done(Lost::NOTHING, stamp(&now), data), true),
+            Ok(now) => self.out.send(
+                &done(Lost::NOTHING, stamp(&now), if request.layout { still(data, &stat, &now) } else { data }),
+                true,
+            ),
             Err(error) => self.out.send(&done(lost(error), stamp(&stat), data), false),
         }
     }
@@ -178,6 +181,11 @@ fn stamp(stat: &Stat) -> Stamp {
         device: stat.st_dev,
         inode: stat.st_ino,
     }
+}
+
+/// Where data is in a file that may have another length by now: what was added is no hole.
+fn still(data: Vec<(u64, u64)>, then: &Stat, now: &Stat) -> Vec<(u64, u64)> {
+    if then.st_size == now.st_size { data } else { vec![(0, now.st_size.cast_unsigned())] }
 }
 
 /// Where data is. Only a file with fewer blocks than its length needs is asked for its holes.

@@ -122,7 +122,8 @@ impl Program {
                 .to_owned(),
             "if [ -z \"$f\" ]; then echo \"ONGGI-NO-PLACE$t\"; exit 126; fi".to_owned(),
             format!("head -c {length} >\"$f/$n.$$\" && chmod 700 \"$f/$n.$$\" && mv -f \"$f/$n.$$\" \"$f/$n\" || exit 126"),
-            "ls -t \"$f\" | grep ^onggi-node- | tail -n +3 | while read o; do rm -f \"$f/$o\"; done".to_owned(),
+            // Not younger ones: another hub may be sending or starting it in this moment.
+            "find \"$f\" -type f -name \"onggi-node-*\" ! -name \"$n\" -mtime +0 -exec rm -f {} +".to_owned(),
             format!("{start}\"$f/$n\" read"),
         ]
         .join("; ")
