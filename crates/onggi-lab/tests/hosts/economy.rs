@@ -104,5 +104,7 @@ fn a_large_image_with_few_changes_sends_few_pieces() {
     hub.listen_in();
     hub.back_up_well();
     let received = hub.received();
-    assert!(received <= 50 << 20, "{received} bytes");
+    // A byte drawn by lot lies in a chunk of 2.2 MiB on average: half of a mebibyte and what is distributed exponentially
+    // around one more, weighed by its length. Three times 25 is three deviations above that, and far from all of it.
+    assert!(received <= 75 << 20, "{received} bytes");
 }
