@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use onggi_engine::backup::{HOLD_DEFAULT, History, Job};
 use onggi_engine::budget::Memory;
 use onggi_engine::config::value::is_name;
 use onggi_engine::config::{self, Config};
 use onggi_engine::edge::SystemFiles;
 use onggi_engine::exit::Exit;
 use onggi_engine::report::{ReportProblem, causes};
+use onggi_engine::watch::Watch;
 use onggi_repo::lock::{Lock, LockKind};
-use onggi_repo::{RepoError, Repository, Which};
+use onggi_repo::{RepoError, Repository, Which, WriteBudget};
 use onggi_source::{Context, Monitor, Problem, Progress, Purpose, RunId, Stop};
 use onggi_storage::Clock;
 use onggi_storage::location::Location;
@@ -60,6 +62,30 @@ pub struct Opened {
     pub repo: Repository,
     /// The lock, or what stands for it with `--no-lock`.
     pub lock: Lock,
+}
+
+impl Opened {
+    /// What stores here: one unit at a time, each tried once, unless the caller wants it otherwise.
+    pub fn job<'a>(
+        &'a self,
+        session: &Session,
+        history: &'a History,
+        watch: Arc<dyn Watch>,
+    ) -> Result<Job<'a>, Failure> {
+        Ok(Job {
+            repo: &self.repo,
+            lock: &self.lock,
+            history,
+            hold: HOLD_DEFAULT,
+            attempts: 1,
+            drains: 1,
+            budget: WriteBudget::STANDARD,
+            spill: Some(session.private_folder("spool")?),
+            dry_run: false,
+            program_version: concat!("onggi ", env!("CARGO_PKG_VERSION")).to_owned(),
+            watch,
+        })
+    }
 }
 
 /// One run: its context and when it began.

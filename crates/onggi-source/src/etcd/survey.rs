@@ -81,10 +81,14 @@ impl Survey {
         survey.read_meta(bolt, meta).await?;
         survey.read_end(bolt, key).await?;
         if let Some(bucket) = named("cluster") {
-            survey.read_cluster(bolt, bucket).await?;
+            if let Some(version) = value(bolt, bucket, b"clusterVersion").await? {
+                survey.cluster_version = String::from_utf8_lossy(&version).into_owned();
+            }
         }
         if let Some(bucket) = named("auth") {
-            survey.read_auth(bolt, bucket).await?;
+            if let Some(revision) = value(bolt, bucket, b"authRevision").await? {
+                survey.auth_revision = number(&revision, "authRevision")?;
+            }
         }
         if let Some(bucket) = named("members") {
             survey.read_members(bolt, bucket).await?;
@@ -133,30 +137,6 @@ impl Survey {
         Ok(())
     }
 
-    async fn read_cluster<F: FileBytes + ?Sized>(
-        &mut self,
-        bolt: &Bolt<'_, F>,
-        bucket: &Bucket,
-    ) -> Result<(), BoltError> {
-        let mut cursor = bolt.cursor(bucket, Direction::Forward);
-        while let Some(entry) = cursor.next().await? {
-            if entry.key == b"clusterVersion" {
-                self.cluster_version = String::from_utf8_lossy(entry.value).into_owned();
-            }
-        }
-        Ok(())
-    }
-
-    async fn read_auth<F: FileBytes + ?Sized>(&mut self, bolt: &Bolt<'_, F>, bucket: &Bucket) -> Result<(), BoltError> {
-        let mut cursor = bolt.cursor(bucket, Direction::Forward);
-        while let Some(entry) = cursor.next().await? {
-            if entry.key == b"authRevision" {
-                self.auth_revision = number(entry.value, "authRevision")?;
-            }
-        }
-        Ok(())
-    }
-
     async fn read_members<F: FileBytes + ?Sized>(
         &mut self,
         bolt: &Bolt<'_, F>,
@@ -196,6 +176,22 @@ impl Survey {
         }
         Ok(())
     }
+}
+
+/// The value of one key. The whole bucket is walked, so that all its pages are seen.
+async fn value<F: FileBytes + ?Sized>(
+    bolt: &Bolt<'_, F>,
+    bucket: &Bucket,
+    key: &[u8],
+) -> Result<Option<Vec<u8>>, BoltError> {
+    let mut cursor = bolt.cursor(bucket, Direction::Forward);
+    let mut found = None;
+    while let Some(entry) = cursor.next().await? {
+        if entry.key == key {
+            found = Some(entry.value.to_vec());
+        }
+    }
+    Ok(found)
 }
 
 fn number(bytes: &[u8], what: &str) -> Result<u64, BoltError> {

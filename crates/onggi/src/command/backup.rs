@@ -7,11 +7,10 @@ use std::time::Duration;
 use clap::ValueHint;
 use futures::StreamExt as _;
 use jiff::tz::TimeZone;
-use onggi_engine::backup::{ATTEMPTS_DEFAULT, HOLD_DEFAULT, History, Job, Member, Parents, back_up};
+use onggi_engine::backup::{ATTEMPTS_DEFAULT, History, Job, Member, Parents, back_up};
 use onggi_engine::exit::Exit;
 use onggi_engine::recover::{self, recover};
 use onggi_engine::report::{ReportProblem, RunReport, UnitOutcome, UnitReport};
-use onggi_repo::WriteBudget;
 use onggi_repo::lock::LockKind;
 use onggi_source::{Context, Purpose, Remnant, Unit};
 use serde_json::{Value, json};
@@ -137,17 +136,10 @@ async fn back_up_all(args: &Args, selected: &Selected, session: &Session, opened
     let found = member::discover(selected, args, &parents, opened, session, &run.context).await?;
     let watcher = Watcher::new(&session.output, "backup");
     let job = Job {
-        repo: &opened.repo,
-        lock: &opened.lock,
-        history: &history,
-        hold: HOLD_DEFAULT,
         attempts: if selected.is_configured() { ATTEMPTS_DEFAULT } else { 1 },
         drains: 2,
-        budget: WriteBudget::STANDARD,
-        spill: Some(session.private_folder("spool")?),
         dry_run: args.dry_run,
-        program_version: concat!("onggi ", env!("CARGO_PKG_VERSION")).to_owned(),
-        watch: watcher.clone(),
+        ..opened.job(session, &history, watcher.clone())?
     };
     for planned in &selected.planned {
         settle(planned, &job, &run.context, session).await;

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use clap::Subcommand;
-use onggi_engine::backup::{HOLD_DEFAULT, History, Job, Member, UnitPlan, back_up};
+use onggi_engine::backup::{History, Member, UnitPlan, back_up};
 use onggi_engine::exit::Exit;
 use onggi_engine::report::UnitReport;
-use onggi_repo::WriteBudget;
 use onggi_repo::lock::LockKind;
 use onggi_source::etcd::Etcd;
 use onggi_source::etcd::delta::capture::{Flush, Follower};
@@ -105,19 +104,7 @@ async fn store(follower: &Follower, plan: &UnitPlan, session: &Session, opened: 
     let history = history.map_err(|error| Failure::repository("read the snapshots", &error))?;
     let units = follower.discover(&run.context).await;
     let units = units.map_err(|error| Failure::new(Exit::from(&error), act()).chain(&error))?;
-    let job = Job {
-        repo: &opened.repo,
-        lock: &opened.lock,
-        history: &history,
-        hold: HOLD_DEFAULT,
-        attempts: 1,
-        drains: 1,
-        budget: WriteBudget::STANDARD,
-        spill: Some(session.private_folder("spool")?),
-        dry_run: false,
-        program_version: concat!("onggi ", env!("CARGO_PKG_VERSION")).to_owned(),
-        watch: Watcher::new(&session.output, "backup"),
-    };
+    let job = opened.job(session, &history, Watcher::new(&session.output, "backup"))?;
     let members: Vec<_> = units.iter().map(|unit| Member { source: follower, unit, plan }).collect();
     let report = back_up(&run.context, &job, &members).await;
     for unit in &report.units {

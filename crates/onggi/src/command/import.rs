@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueHint};
 use jiff::tz::TimeZone;
-use onggi_engine::backup::{HOLD_DEFAULT, History, Job, Parents, UnitPlan};
+use onggi_engine::backup::{History, Parents, UnitPlan};
 use onggi_engine::exit::Exit;
 use onggi_engine::import::{ImportPlan, import, plan_import};
 use onggi_engine::report::UnitReport;
-use onggi_repo::WriteBudget;
 use onggi_repo::format::Compression;
 use onggi_repo::lock::LockKind;
 use onggi_source::days::Days;
@@ -169,19 +168,7 @@ async fn take(taking: &Taking<'_>, source: &dyn Source, session: &Session, opene
         return Ok(Exit::Done);
     }
     let watcher = Watcher::new(&session.output, "import");
-    let job = Job {
-        repo: &opened.repo,
-        lock: &opened.lock,
-        history: &history,
-        hold: HOLD_DEFAULT,
-        attempts: 1,
-        drains: 1,
-        budget: WriteBudget::STANDARD,
-        spill: Some(session.private_folder("spool")?),
-        dry_run: false,
-        program_version: concat!("onggi ", env!("CARGO_PKG_VERSION")).to_owned(),
-        watch: watcher.clone(),
-    };
+    let job = opened.job(session, &history, watcher.clone())?;
     let (mut stored, mut exits) = (Vec::new(), Vec::new());
     for day in &plan.take {
         if run.context.check().is_err() {
