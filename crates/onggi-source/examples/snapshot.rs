@@ -3,86 +3,27 @@
 //! wall times, their ratio, and the most memory that this process held.
 #![expect(clippy::print_stdout, reason = "a tool for the terminal")]
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+mod support;
+
+use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use jiff::Timestamp;
-use onggi_source::carrier::SystemLauncher;
 use onggi_source::etcd::{Etcd, EtcdConfig};
 use onggi_source::secret::{SecretReference, Secrets};
 use onggi_source::{
-    Content, Context, Item, Items, Known, Layout, Monitor, Problem, Progress, Purpose, Pushed, ReadAt, ReadError,
-    Result, RunId, Source, SourceError, Spool, Surroundings, TreePath, World,
+    Content, Context, Item, Items, Monitor, Problem, Progress, Purpose, Pushed, Result, RunId, Source, SourceError,
+    TreePath,
 };
+use support::{Real, lost, surroundings};
 use tokio::sync::{Semaphore, watch};
 
 /// The sources' share of memory, in bytes.
 const MEMORY_BYTES: usize = 8 << 20;
 const RUNS_DEFAULT: usize = 5;
 const FILE: &str = "by-etcdctl.db";
-
-struct Real(Instant);
-
-#[async_trait]
-impl World for Real {
-    fn now(&self) -> Timestamp {
-        Timestamp::now()
-    }
-    fn elapsed(&self) -> Duration {
-        self.0.elapsed()
-    }
-    async fn sleep(&self, duration: Duration) {
-        tokio::time::sleep(duration).await;
-    }
-    fn random(&self) -> u64 {
-        0
-    }
-    async fn spool(&self, _run: &RunId, name: &str) -> Result<Box<dyn Spool>> {
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(name).map_err(lost)?;
-        fs::remove_file(name).map_err(lost)?;
-        Ok(Box::new(SpoolFile { file: Arc::new(file), length: 0 }))
-    }
-}
-
-struct SpoolFile {
-    file: Arc<File>,
-    length: u64,
-}
-
-#[async_trait]
-impl Spool for SpoolFile {
-    async fn append(&mut self, bytes: Bytes) -> Result<()> {
-        let (file, at, length) = (Arc::clone(&self.file), self.length, bytes.len() as u64);
-        let written = tokio::task::spawn_blocking(move || file.write_all_at(&bytes, at)).await;
-        written.map_err(std::io::Error::other).flatten().map_err(lost)?;
-        self.length += length;
-        Ok(())
-    }
-    fn length(&self) -> u64 {
-        self.length
-    }
-}
-
-#[async_trait]
-impl ReadAt for SpoolFile {
-    async fn open(&self, _cx: &Context, _known: &Known<'_>) -> Result<Layout, ReadError> {
-        Ok(Layout::dense(self.length))
-    }
-    async fn read(&self, _cx: &Context, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
-        Ok(self.file.read_exact_at(buffer, offset).map_err(lost)?)
-    }
-}
-
-fn lost(error: std::io::Error) -> SourceError {
-    SourceError::Incomplete(error.to_string())
-}
 
 struct Say;
 
@@ -121,19 +62,7 @@ impl Secrets for KeyFiles {
 
 fn source(manifest: String) -> Etcd {
     let config = EtcdConfig { manifest: Some(manifest.into()), ..EtcdConfig::default() };
-    let surroundings = Surroundings {
-        source: "measured".to_owned(),
-        host: "here".to_owned(),
-        working_directory: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
-        state: PathBuf::from("/nonexistent"),
-        never: Vec::new(),
-        environment: BTreeMap::new(),
-        programs: Vec::new(),
-        launcher: Arc::new(SystemLauncher),
-        secrets: Arc::new(KeyFiles),
-        attended: true,
-    };
-    Etcd::new(config, surroundings)
+    Etcd::new(config, surroundings("measured", Arc::new(KeyFiles)))
 }
 
 fn median(mut times: Vec<Duration>) -> f64 {

@@ -2,43 +2,22 @@
 //! `read` also reads all contents. Prints items, bytes, and the time it took on the wall and on the processors.
 #![expect(clippy::print_stdout, reason = "a tool for the terminal")]
 
-use std::collections::BTreeMap;
+mod support;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use onggi_source::bench::NoSecrets;
-use onggi_source::carrier::SystemLauncher;
 use onggi_source::paths::{Paths, PathsConfig};
 use onggi_source::{
     Content, Context, Item, Items, Known, Monitor, Problem, Progress, Purpose, Pushed, ReadError, Result, RunId,
-    Source, SourceError, Spool, Surroundings, TreePath, World,
+    Source, SourceError, Surroundings, TreePath,
 };
+use support::{Real, surroundings};
 use tokio::sync::{Semaphore, watch};
-
-struct Real(Instant);
-
-#[async_trait]
-impl World for Real {
-    fn now(&self) -> Timestamp {
-        Timestamp::now()
-    }
-    fn elapsed(&self) -> Duration {
-        self.0.elapsed()
-    }
-    async fn sleep(&self, duration: Duration) {
-        tokio::time::sleep(duration).await;
-    }
-    fn random(&self) -> u64 {
-        0
-    }
-    async fn spool(&self, _run: &RunId, _name: &str) -> Result<Box<dyn Spool>> {
-        Err(SourceError::Unsupported("spool"))
-    }
-}
 
 struct Say;
 
@@ -105,18 +84,8 @@ fn processor_seconds() -> f64 {
 async fn main() -> Result<()> {
     let arguments: Vec<_> = std::env::args().collect();
     let path = arguments.get(1).cloned().unwrap_or_else(|| ".".to_owned());
-    let surroundings = Surroundings {
-        source: "walk".to_owned(),
-        host: "here".to_owned(),
-        working_directory: PathBuf::from("/"),
-        state: PathBuf::from("/nonexistent"),
-        never: Vec::new(),
-        environment: BTreeMap::new(),
-        programs: Vec::new(),
-        launcher: Arc::new(SystemLauncher),
-        secrets: Arc::new(NoSecrets),
-        attended: true,
-    };
+    let surroundings =
+        Surroundings { working_directory: PathBuf::from("/"), ..surroundings("walk", Arc::new(NoSecrets)) };
     let source = Paths::new(PathsConfig::new([PathBuf::from(path)]), surroundings)
         .map_err(|faults| SourceError::Denied(format!("{faults:?}")))?;
     let (_stop, receiver) = watch::channel(None);

@@ -26,6 +26,7 @@ pub mod paths;
 pub mod quantity;
 mod sabotage;
 pub mod secret;
+pub mod spool;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod bench;

@@ -1,0 +1,59 @@
+//! What the measuring tools share: this machine as a source sees it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use onggi_source::carrier::SystemLauncher;
+use onggi_source::secret::Secrets;
+use onggi_source::spool::FileSpool;
+use onggi_source::{Result, RunId, SourceError, Spool, Surroundings, World};
+
+/// The real clock; spools lie in the current folder.
+pub struct Real(pub Instant);
+
+#[async_trait]
+impl World for Real {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+    fn random(&self) -> u64 {
+        0
+    }
+    async fn spool(&self, _run: &RunId, name: &str) -> Result<Box<dyn Spool>> {
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(name).map_err(lost)?;
+        fs::remove_file(name).map_err(lost)?;
+        Ok(Box::new(FileSpool::new(file)))
+    }
+}
+
+/// An error of this machine as one of a source.
+pub fn lost(error: std::io::Error) -> SourceError {
+    SourceError::Incomplete(error.to_string())
+}
+
+/// A source of this name on this machine.
+pub fn surroundings(source: &str, secrets: Arc<dyn Secrets>) -> Surroundings {
+    Surroundings {
+        source: source.to_owned(),
+        host: "here".to_owned(),
+        working_directory: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
+        state: PathBuf::from("/nonexistent"),
+        never: Vec::new(),
+        environment: BTreeMap::new(),
+        programs: Vec::new(),
+        launcher: Arc::new(SystemLauncher),
+        secrets,
+        attended: true,
+    }
+}

@@ -1,0 +1,69 @@
+//! A spool in a file of this machine.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::context::{Context, Spool};
+use crate::item::Layout;
+use crate::source::{Known, ReadAt, ReadError, Result, SourceError};
+
+/// Bytes in a file, from its beginning. Best one without a name: it goes with the process, whatever happens.
+pub struct FileSpool {
+    file: Arc<File>,
+    length: u64,
+}
+
+impl FileSpool {
+    /// Over an empty file that can be read and written.
+    pub fn new(file: File) -> Self {
+        Self { file: Arc::new(file), length: 0 }
+    }
+}
+
+fn unwritten(error: &io::Error) -> SourceError {
+    let text = format!("spool cannot be written: {error}");
+    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    if is_full { SourceError::Full(text) } else { SourceError::Incomplete(text) }
+}
+
+#[async_trait]
+impl Spool for FileSpool {
+    async fn reserve(&mut self, bytes: u64) -> Result<()> {
+        let found = rustix::fs::fstatvfs(&*self.file).map_err(|error| unwritten(&error.into()))?;
+        let free = found.f_bavail.saturating_mul(found.f_frsize);
+        if bytes <= free {
+            return Ok(());
+        }
+        Err(SourceError::Full(format!("the spool needs {bytes} bytes and its disk has {free}")))
+    }
+
+    async fn append(&mut self, bytes: Bytes) -> Result<()> {
+        let (file, at, length) = (Arc::clone(&self.file), self.length, bytes.len() as u64);
+        let written = tokio::task::spawn_blocking(move || file.write_all_at(&bytes, at)).await;
+        written.map_err(io::Error::other).flatten().map_err(|error| unwritten(&error))?;
+        self.length += length;
+        Ok(())
+    }
+
+    fn length(&self) -> u64 {
+        self.length
+    }
+}
+
+#[async_trait]
+impl ReadAt for FileSpool {
+    async fn open(&self, _cx: &Context, _known: &Known<'_>) -> Result<Layout, ReadError> {
+        Ok(Layout::dense(self.length))
+    }
+
+    async fn read(&self, cx: &Context, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
+        cx.check()?;
+        let read = self.file.read_exact_at(buffer, offset);
+        read.map_err(|error| SourceError::Incomplete(format!("spool cannot be read: {error}")).into())
+    }
+}
