@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "backup/alone.rs"]
+mod alone;
 #[path = "backup/bed.rs"]
 #[expect(dead_code, reason = "shared with the tests of backups")]
 mod bed;
 
+use alone::Alone;
 use async_trait::async_trait;
 use bed::{Bed, Wish, bench};
 use onggi_engine::{
@@ -14,8 +17,8 @@ use onggi_engine::{
     watch::{Event, Live, Watch},
 };
 use onggi_source::{
-    Base, Capabilities, Capture, Chunking, Content, Context, Facts, Image, Item, Items, Known, Layout, ReadAt,
-    ReadError, Result, Source, TreePath, Unit, UnitId, Version,
+    Capture, Chunking, Content, Context, Facts, Item, Items, Known, Layout, ReadAt, ReadError, Result, TreePath, Unit,
+    UnitId, Version,
 };
 use onggi_storage::clock::{Clock, TestClock, random_below};
 use std::{
@@ -41,45 +44,27 @@ struct DiskSource {
     read: AtomicU64,
 }
 
-struct Reading<'a>(&'a DiskSource);
-
 #[async_trait]
-impl Source for DiskSource {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities { freezes: false, image: Image::Fixed, chains: false, destinations: &[] }
-    }
-    async fn preflight(&self, _: &Context) -> Result<()> {
-        Ok(())
-    }
-    async fn discover(&self, _: &Context) -> Result<Vec<Unit>> {
-        Ok(vec![])
-    }
-    async fn capture<'a>(&'a self, _: &Context, _: &Unit, _: Option<&Base>) -> Result<Box<dyn Capture + 'a>> {
-        Ok(Box::new(Reading(self)))
-    }
-}
-
-#[async_trait]
-impl Capture for Reading<'_> {
+impl Capture for &DiskSource {
     async fn items(&mut self, cx: &Context, out: &dyn Items) -> Result<Facts> {
-        let item = Item::file(TreePath::new("disk.raw").unwrap()).with_chunking(self.0.disk.chunking);
-        let item = item.with_version(self.0.disk.version.clone());
-        out.push(item, Content::At(self)).await?;
+        let item = Item::file(TreePath::new("disk.raw").unwrap()).with_chunking(self.disk.chunking);
+        let item = item.with_version(self.disk.version.clone());
+        out.push(item, Content::At(*self)).await?;
         Ok(Facts::new(cx.world.now()))
     }
 }
 
 #[async_trait]
-impl ReadAt for Reading<'_> {
+impl ReadAt for DiskSource {
     async fn open(&self, _: &Context, known: &Known<'_>) -> Result<Layout, ReadError> {
-        let disk = &self.0.disk;
+        let disk = &self.disk;
         let same = if known.ranges.is_empty() { Vec::new() } else { disk.unchanged.clone() };
         Ok(Layout { same, ..Layout::dense(disk.content.len() as u64) })
     }
     async fn read(&self, _: &Context, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
-        self.0.read.fetch_add(buffer.len() as u64, Relaxed);
+        self.read.fetch_add(buffer.len() as u64, Relaxed);
         let start = usize::try_from(offset).unwrap();
-        buffer.copy_from_slice(&self.0.disk.content[start..start + buffer.len()]);
+        buffer.copy_from_slice(&self.disk.content[start..start + buffer.len()]);
         Ok(())
     }
 }
@@ -88,7 +73,7 @@ impl ReadAt for Reading<'_> {
 async fn run(bed: &Bed, disk: &Disk, wish: &Wish) -> (UnitReport, u64) {
     let source = DiskSource { disk: disk.clone(), read: AtomicU64::new(0) };
     let unit = Unit { id: UnitId::from("disk"), name: "disk".into() };
-    let report = bed.one_with(&bench("r").cx, &source, &unit, wish).await;
+    let report = bed.one_with(&bench("r").cx, &Alone(&source), &unit, wish).await;
     assert!(bed.content("disk.raw").await == disk.content, "the content is that of the disk");
     (report, source.read.load(Relaxed))
 }

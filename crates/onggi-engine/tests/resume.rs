@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "backup/alone.rs"]
+mod alone;
 #[path = "backup/bed.rs"]
 #[expect(dead_code, reason = "shared with the tests of backups")]
 mod bed;
 
+use alone::Alone;
 use async_trait::async_trait;
 use bed::{Bed, Wish, bench};
 use onggi_engine::{
@@ -13,8 +16,8 @@ use onggi_engine::{
     report::{UnitOutcome, UnitReport},
 };
 use onggi_source::{
-    Base, Capabilities, Capture, Content, Context, Facts, Image, Item, Items, Known, Layout, Metadata, ReadAt,
-    ReadError, Result, Source, Stop, TreePath, Unit, UnitId, Version,
+    Capture, Content, Context, Facts, Item, Items, Known, Layout, Metadata, ReadAt, ReadError, Result, Stop, TreePath,
+    Unit, UnitId, Version,
 };
 use onggi_storage::clock::{Clock, TestClock};
 use std::{
@@ -38,55 +41,37 @@ struct Disk {
     read: AtomicU64,
 }
 
-struct Reading<'a>(&'a Disk);
-
 #[async_trait]
-impl Source for Disk {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities { freezes: false, image: Image::Fixed, chains: false, destinations: &[] }
-    }
-    async fn preflight(&self, _: &Context) -> Result<()> {
-        Ok(())
-    }
-    async fn discover(&self, _: &Context) -> Result<Vec<Unit>> {
-        Ok(vec![])
-    }
-    async fn capture<'a>(&'a self, _: &Context, _: &Unit, _: Option<&Base>) -> Result<Box<dyn Capture + 'a>> {
-        Ok(Box::new(Reading(self)))
-    }
-}
-
-#[async_trait]
-impl Capture for Reading<'_> {
+impl Capture for &Disk {
     async fn items(&mut self, cx: &Context, out: &dyn Items) -> Result<Facts> {
-        let mtime = jiff::Timestamp::from_second(self.0.seconds).unwrap();
-        let metadata = Metadata { mtime, size: self.0.content.len() as u64, ..Metadata::default() };
+        let mtime = jiff::Timestamp::from_second(self.seconds).unwrap();
+        let metadata = Metadata { mtime, size: self.content.len() as u64, ..Metadata::default() };
         let small = Item::file(TreePath::new("small").unwrap()).with_metadata(metadata.clone());
-        out.push(small.with_version(self.0.version.clone()), Content::Inline("small".into())).await?;
+        out.push(small.with_version(self.version.clone()), Content::Inline("small".into())).await?;
         let item = Item::file(TreePath::new("disk.raw").unwrap()).with_metadata(metadata);
-        out.push(item.with_version(self.0.version.clone()), Content::At(self)).await?;
+        out.push(item.with_version(self.version.clone()), Content::At(*self)).await?;
         Ok(Facts::new(cx.world.now()))
     }
 }
 
 #[async_trait]
-impl ReadAt for Reading<'_> {
+impl ReadAt for Disk {
     async fn open(&self, _: &Context, _: &Known<'_>) -> Result<Layout, ReadError> {
-        Ok(Layout::dense(self.0.content.len() as u64))
+        Ok(Layout::dense(self.content.len() as u64))
     }
     async fn read(&self, _: &Context, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
         if offset >= STOP_AT
-            && let Some(stop) = &self.0.stop
+            && let Some(stop) = &self.stop
         {
-            if self.0.changes.swap(false, Relaxed) {
+            if self.changes.swap(false, Relaxed) {
                 let text = "it changed".into();
                 return Err(ReadError::Item(onggi_source::Problem { class: "changed", path: None, text }));
             }
             stop.send_replace(Some(Stop::Cancelled));
         }
-        self.0.read.fetch_add(buffer.len() as u64, Relaxed);
+        self.read.fetch_add(buffer.len() as u64, Relaxed);
         let start = usize::try_from(offset).unwrap();
-        buffer.copy_from_slice(&self.0.content[start..start + buffer.len()]);
+        buffer.copy_from_slice(&self.content[start..start + buffer.len()]);
         Ok(())
     }
 }
@@ -104,7 +89,7 @@ async fn run(bed: &Bed, disk: &mut Disk, journal: Option<&Path>, stops: bool) ->
     disk.read = AtomicU64::new(0);
     let unit = Unit { id: UnitId::from("disk"), name: "disk".into() };
     let wish = Wish { parents: Parents::Nothing, journal: journal.map(Path::to_owned), ..Wish::default() };
-    let report = bed.one_with(&bench.cx, disk, &unit, &wish).await;
+    let report = bed.one_with(&bench.cx, &Alone(&*disk), &unit, &wish).await;
     (report, disk.read.load(Relaxed))
 }
 
