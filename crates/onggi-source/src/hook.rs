@@ -4,21 +4,20 @@
 //! that another process finds what a dead run left and thaws it.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::carrier::{Launch, Launcher, run_to_end};
 use crate::config::{ConfigFault, Surroundings};
 use crate::context::{Context, Purpose, RunId, Stop};
+use crate::marks::{self, failed, remove};
 use crate::quantity::Period;
 use crate::source::{Remnant, Result, SourceError, Unit};
 
@@ -135,20 +134,14 @@ impl Hooks {
         }
         match first {
             Some(error) => Err(error),
-            None => remove_file(&mark).map_err(|error| failed("remove", &mark, &error)),
+            None => remove(&mark).map_err(|error| failed("remove", &mark, &error)),
         }
     }
 
     /// The marks that lie in the state directory. One that cannot be understood is shown as a foreign one of `unit`.
     pub(crate) fn remnants(&self, unit: &Unit) -> Result<Vec<Remnant>> {
-        let names = match std::fs::read_dir(&self.marks) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            listing => listing.and_then(Iterator::collect::<io::Result<Vec<_>>>),
-        };
-        let names = names.map_err(|error| failed("list", &self.marks, &error))?;
-        let mut paths: Vec<_> = names.iter().map(std::fs::DirEntry::path).collect();
+        let mut paths = marks::listed(&self.marks).map_err(|error| failed("list", &self.marks, &error))?;
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "mark"));
-        paths.sort();
         let mut found = Vec::new();
         for path in paths {
             let bytes = match std::fs::read(&path) {
@@ -205,14 +198,8 @@ impl Hooks {
         write().map_err(|error| failed("write", &path, &error))
     }
 
-    /// A hash, because a run's or a unit's id need not be a good file name.
     fn mark_path(&self, run: &RunId, purpose: Purpose, unit: &Unit) -> PathBuf {
-        let digest = Sha256::digest(format!("{run}\0{purpose:?}\0{}", unit.id));
-        let mut name = String::with_capacity(32);
-        for byte in digest.iter().take(16) {
-            let _ = write!(name, "{byte:02x}"); // a string takes everything
-        }
-        self.marks.join(name).with_extension("mark")
+        self.marks.join(marks::name(run, purpose, unit)).with_extension("mark")
     }
 }
 
@@ -225,15 +212,4 @@ pub(crate) fn mark_variables(cx: &Context, source: &str, unit: &Unit) -> BTreeMa
     };
     let pairs = [("RUN", cx.run.as_str()), ("PURPOSE", purpose), ("SOURCE", source), ("UNIT", unit.id.as_str())];
     pairs.iter().map(|(name, value)| (format!("ONGGI_{name}"), (*value).to_owned())).collect()
-}
-
-fn remove_file(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn failed(verb: &str, path: &Path, error: &io::Error) -> SourceError {
-    SourceError::Unreachable(format!("{verb} {}: {error}", path.display()))
 }

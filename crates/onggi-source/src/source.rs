@@ -393,6 +393,14 @@ impl SourceError {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Busy(_))
     }
+
+    /// What was to be written could not be: a full disk is told apart.
+    pub(crate) fn unwritten(what: &str, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        let text = format!("{what}: {error}");
+        let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+        if is_full { Self::Full(text) } else { Self::Incomplete(text) }
+    }
 }
 
 /// A failed read says itself how far it reaches.

@@ -26,9 +26,7 @@ impl FileSpool {
 }
 
 fn unwritten(error: &io::Error) -> SourceError {
-    let text = format!("spool cannot be written: {error}");
-    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    if is_full { SourceError::Full(text) } else { SourceError::Incomplete(text) }
+    SourceError::unwritten("spool cannot be written", error)
 }
 
 #[async_trait]

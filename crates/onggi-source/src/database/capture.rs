@@ -219,7 +219,7 @@ async fn drain(
     match flowing.await {
         Ok(exits) => {
             shelf.end(Ok(())).await;
-            let sha256 = super::private::hexadecimal(&hash.finalize());
+            let sha256 = crate::hex::hexadecimal(&hash.finalize());
             Ok(Flown { exits, sha256, length: format.length(), counter })
         }
         Err(error) => {

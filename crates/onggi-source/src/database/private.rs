@@ -3,17 +3,16 @@
 //! Each is a private file in the state directory that begins with the mark, so that another process finds and removes
 //! what a dead run left.
 
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::context::{Context, Purpose, RunId};
-use crate::source::{Remnant, Result, SourceError, Unit};
+use crate::marks::{self, failed, remove};
+use crate::source::{Remnant, Result, Unit};
 
 /// Ends the name of a file with a password.
 pub(super) const SECRET: &str = "secret";
@@ -58,9 +57,9 @@ impl Private {
         Self { folder, source }
     }
 
-    /// Hash of the mark: names what belongs to it.
+    /// Names what belongs to this run of the unit.
     pub(super) fn digest(cx: &Context, unit: &Unit) -> String {
-        hexadecimal(&Sha256::digest(format!("{}\0{:?}\0{}", cx.run, cx.purpose, unit.id))[..16])
+        marks::name(&cx.run, cx.purpose, unit)
     }
 
     /// Writes a private file that bears the mark.
@@ -110,13 +109,7 @@ impl Private {
 
     /// The files that lie there, by their marks. What is no file of ours is none of our business.
     pub(super) fn remnants(&self) -> Result<Vec<Remnant>> {
-        let names = match std::fs::read_dir(&self.folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            listing => listing.and_then(Iterator::collect::<io::Result<Vec<_>>>),
-        };
-        let names = names.map_err(|error| failed("list", &self.folder, &error))?;
-        let mut paths: Vec<_> = names.iter().map(std::fs::DirEntry::path).collect();
-        paths.sort();
+        let paths = marks::listed(&self.folder).map_err(|error| failed("list", &self.folder, &error))?;
         Ok(paths.iter().filter_map(|path| self.remnant(path)).collect())
     }
 
@@ -139,23 +132,4 @@ impl Private {
             what: what.to_owned(),
         })
     }
-}
-
-/// Bytes in hexadecimal digits.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // a string takes everything
-        text
-    })
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn failed(verb: &str, path: &Path, error: &io::Error) -> SourceError {
-    SourceError::Unreachable(format!("{verb} {}: {error}", path.display()))
 }

@@ -59,7 +59,7 @@ pub(super) fn digest(answer: &[u8], model: &Model) -> String {
             digest.update(b"\n");
         }
     }
-    digest.finalize().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    crate::hex::hexadecimal(&digest.finalize())
 }
 
 /// Refuses what is no answer. `before`: the length of the last one.

@@ -59,7 +59,7 @@ impl Examined {
             is_kubernetes: survey.is_kubernetes,
             members: survey.members.iter().map(|(id, name)| (id.to_string(), name.clone())).collect(),
             auth_revision: survey.auth_revision,
-            db_sha256: sha256.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")),
+            db_sha256: crate::hex::hexadecimal(sha256),
             content_hash: content.hash,
             hash_kv: self.hash_kv.clone(),
             verified: self.level.to_owned(),

@@ -15,6 +15,7 @@ use super::config::Become;
 use crate::carrier::ssh::{Refusal, refusal};
 use crate::carrier::{Launch, Launcher, Running};
 use crate::context::{Context, Problem};
+use crate::hex::hexadecimal;
 use crate::source::SourceError;
 
 /// What may be said before the program speaks: banners of noisy shell files, in bytes.
@@ -87,7 +88,7 @@ impl Program {
     }
 
     fn new(bytes: Vec<u8>) -> Self {
-        let digest = Sha256::digest(&bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        let digest = hexadecimal(&Sha256::digest(&bytes));
         Self { bytes: bytes.into(), digest }
     }
 

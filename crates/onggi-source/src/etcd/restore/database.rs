@@ -279,8 +279,5 @@ fn raised(last: i64, bump: i64) -> Result<i64> {
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(super) fn unwritten(error: std::io::Error) -> SourceError {
-    use std::io::ErrorKind;
-    let text = format!("write the database: {error}");
-    let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
-    if is_full { SourceError::Full(text) } else { SourceError::Incomplete(text) }
+    SourceError::unwritten("write the database", &error)
 }

@@ -55,14 +55,8 @@ impl Mark {
 
     /// Those of all runs.
     pub fn load_all(state: &Path) -> io::Result<Vec<Self>> {
-        let entries = match fs::read_dir(state) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
         let mut marks = Vec::new();
-        for entry in entries {
-            let path = entry?.path();
+        for path in crate::marks::listed(state)? {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             if name.strip_prefix(PREFIX).is_some_and(|run| run.strip_suffix(".json").is_some()) {
                 marks.extend(serde_json::from_slice::<Self>(&fs::read(&path)?).ok());
