@@ -37,7 +37,7 @@ impl UnitError {
 
     /// Whether there was nothing to store, in good order.
     pub fn is_unchanged(&self) -> bool {
-        matches!(self, Self::Items(_, SourceError::Unchanged))
+        matches!(self, Self::Capture(_, SourceError::Unchanged) | Self::Items(_, SourceError::Unchanged))
     }
 
     /// Why it was stopped, if it was.

@@ -34,7 +34,7 @@ fn a_snapshot_is_the_stream_that_etcdutl_restores_and_all_members_agree() {
     for cluster in [&newer, &older] {
         let place = Place::new(&json!({
             "lab": source(cluster, json!({})),
-            "found": { "kind": "etcd", "pki": "never", "cluster": "lab", "manifest": cluster.manifest() },
+            "found": { "kind": "etcd", "cluster": "lab", "manifest": cluster.manifest() },
         }));
         let units = place.onggi("--json source discover").ends(0).json();
         assert_eq!((&units[0]["unit"], &units[0]["name"]), (&units[1]["unit"], &json!("lab")));

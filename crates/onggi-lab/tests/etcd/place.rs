@@ -130,7 +130,6 @@ impl Place {
 pub fn source(cluster: &EtcdCluster, more: Value) -> Value {
     let mut source = json!({
         "kind": "etcd",
-        "pki": "never",
         "endpoints": cluster.endpoints(),
         "tls": tls(cluster, "etcd/ca", "etcd/healthcheck-client"),
     });

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use onggi_engine::backup::{History, Member, UnitPlan, back_up};
 use onggi_engine::exit::Exit;
-use onggi_engine::report::UnitReport;
+use onggi_engine::report::{UnitOutcome, UnitReport};
 use onggi_repo::lock::LockKind;
 use onggi_source::etcd::Etcd;
 use onggi_source::etcd::delta::capture::{Flush, Follower};
@@ -118,11 +118,10 @@ fn show(unit: &UnitReport, session: &Session) -> Result<(), Failure> {
     for problem in &unit.problems.first {
         show_problem(output, problem, "backup");
     }
+    if unit.outcome == UnitOutcome::Unchanged {
+        return Ok(()); // the watch goes on
+    }
     let Some(snapshot) = &unit.snapshot else {
-        // Nothing was changed: the watch goes on.
-        if unit.causes.iter().any(|cause| cause.contains("nothing was changed since")) {
-            return Ok(());
-        }
         let failure = Failure::new(unit.exit, format!("back up {}", escape_text(&unit.name)));
         return Err(unit.causes.iter().fold(failure, Failure::because));
     };

@@ -198,7 +198,7 @@ impl Source for Follower {
             return Err(error);
         }
         if watch.whole.is_empty() {
-            return Err(SourceError::Busy(format!("nothing was changed since revision {}", watch.reached)));
+            return Err(SourceError::Unchanged);
         }
         match self.close(cx, &cluster, head, watch).await {
             Ok(delta) => Ok(Box::new(delta)),
