@@ -8,6 +8,6 @@ pub(crate) mod ssh;
 
 pub(crate) use feed::{feed, lost};
 pub use process::{Exit, Launch, Launcher, Running, SystemLauncher};
-pub(crate) use process::{check_exits, run_for_text, run_to_end};
+pub(crate) use process::{check_exits, output, run_for_text, run_to_end};
 #[cfg(any(test, feature = "testing"))]
 pub use scripted::{Program, ScriptedLauncher};

@@ -27,7 +27,7 @@ use self::session::{Client, Driver};
 use self::start::Failure;
 use self::window::Allowance;
 use crate::carrier::ssh::{Call, SshLauncher};
-use crate::carrier::{Launch, Launcher, check_exits};
+use crate::carrier::{Launch, Launcher as _, output};
 use crate::config::Surroundings;
 use crate::context::{Context, UnitId};
 use crate::hook::Hooks;
@@ -122,9 +122,9 @@ impl Hosts {
     /// Makes a host ready, over a login that may become root there. The host must be known already.
     pub async fn enroll(&self, cx: &Context, host: &Host, login: &str, enrollment: &Enrollment) -> Result<()> {
         let program = self.program().await?;
-        let call = known::call(host, &self.config.connect, &self.surroundings)?;
-        let call = Call { user: Some(login.to_owned()), key: None, certificate: None, ..call };
-        let there = SshLauncher { call, launcher: self.surroundings.launcher.clone() };
+        let SshLauncher { call, launcher } = self.launcher(host)?;
+        let there =
+            SshLauncher { call: Call { user: Some(login.to_owned()), key: None, certificate: None, ..call }, launcher };
         let is_installed = matches!(host.r#become, Become::Sudo | Become::Capability | Become::Forced);
         let script = enrollment.script(is_installed.then_some(program.bytes().len()));
         let mut words = vec!["sh".to_owned(), "-c".to_owned(), script];
@@ -133,31 +133,13 @@ impl Hosts {
         }
         let launch = Launch { takes_input: true, ..Launch::new([words]) };
         let input = is_installed.then(|| bytes::Bytes::copy_from_slice(program.bytes()));
-        self.output_of(cx, &launch, &there, input).await.map(drop)
-    }
-
-    async fn output_of(
-        &self,
-        cx: &Context,
-        launch: &Launch,
-        launcher: &dyn Launcher,
-        input: Option<bytes::Bytes>,
-    ) -> Result<String> {
-        let mut running = launcher.start(launch).await?;
+        let mut running = there.start(&launch).await?;
         if let Some(input) = input {
             running.write(input).await?;
         }
         running.end_input().await?;
-        let mut output = Vec::new();
-        while let Some(piece) = cx.unless_stopped(running.read()).await?? {
-            output.extend_from_slice(&piece);
-            if output.len() > OUTPUT_BYTES_MAX {
-                return Err(SourceError::Refused("it says too much".to_owned()));
-            }
-        }
-        let exits = cx.unless_stopped(running.wait()).await??;
-        check_exits(&exits, &running.tail())?;
-        Ok(String::from_utf8_lossy(&output).into_owned())
+        let said = output(cx, &mut *running, OUTPUT_BYTES_MAX).await?;
+        said.map(drop).ok_or_else(|| SourceError::Refused("it says too much".to_owned()))
     }
 
     /// Starts processes on a host instead of here.
@@ -180,9 +162,8 @@ impl Hosts {
     }
 
     fn has_hooks(&self) -> bool {
-        let has = |host: &Host| !(host.before.is_empty() && host.after.is_empty());
         let own = !(self.config.before.is_empty() && self.config.after.is_empty());
-        own || self.inventory.get().is_some_and(|hosts| hosts.values().any(has))
+        own || self.inventory.get().is_some_and(|hosts| hosts.values().any(Host::has_hooks))
     }
 }
 
@@ -221,7 +202,7 @@ impl Source for Hosts {
 
     async fn freeze(&self, cx: &Context, unit: &Unit) -> Result<()> {
         let host = self.host(cx, unit).await?;
-        if host.before.is_empty() && host.after.is_empty() {
+        if !host.has_hooks() {
             return Ok(());
         }
         self.hooks(&host)?.freeze(cx, unit).await
@@ -239,7 +220,7 @@ impl Source for Hosts {
             Err(SourceError::Gone) => return Ok(()),
             host => host?,
         };
-        if host.before.is_empty() && host.after.is_empty() {
+        if !host.has_hooks() {
             return Ok(());
         }
         self.hooks(&host)?.thaw(cx, unit).await
@@ -247,7 +228,7 @@ impl Source for Hosts {
 
     async fn remnants(&self, cx: &Context) -> Result<Vec<Remnant>> {
         let hosts = self.hosts(cx).await?;
-        match hosts.values().find(|host| !(host.before.is_empty() && host.after.is_empty())) {
+        match hosts.values().find(|host| host.has_hooks()) {
             Some(host) => self.hooks(host)?.remnants(&unit_of(host)),
             None => Ok(Vec::new()),
         }

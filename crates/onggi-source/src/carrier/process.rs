@@ -117,16 +117,24 @@ pub(crate) async fn run_for_text(
     length_max: usize,
 ) -> Result<String> {
     let mut running = launcher.start(launch).await?;
+    let written = output(cx, &mut *running, length_max)
+        .await?
+        .ok_or_else(|| SourceError::Incomplete(format!("`{}` wrote more than {length_max} bytes", launch.name(0))))?;
+    String::from_utf8(written).map_err(|_| SourceError::Incomplete(format!("`{}` wrote no text", launch.name(0))))
+}
+
+/// What a pipeline writes until all of it exited with 0; `None` if that is more than `length_max` bytes.
+pub(crate) async fn output(cx: &Context, running: &mut dyn Running, length_max: usize) -> Result<Option<Vec<u8>>> {
     let mut written = Vec::new();
     while let Some(piece) = cx.unless_stopped(running.read()).await?? {
         if written.len() + piece.len() > length_max {
-            return Err(SourceError::Incomplete(format!("`{}` wrote more than {length_max} bytes", launch.name(0))));
+            return Ok(None);
         }
         written.extend_from_slice(&piece);
     }
     let exits = cx.unless_stopped(running.wait()).await??;
     check_exits(&exits, &running.tail())?;
-    String::from_utf8(written).map_err(|_| SourceError::Incomplete(format!("`{}` wrote no text", launch.name(0))))
+    Ok(Some(written))
 }
 
 /// `Ok` if all exited with 0.

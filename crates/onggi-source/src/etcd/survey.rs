@@ -80,15 +80,15 @@ impl Survey {
         survey.unknown = names.collect();
         survey.read_meta(bolt, meta).await?;
         survey.read_end(bolt, key).await?;
-        if let Some(bucket) = named("cluster") {
-            if let Some(version) = value(bolt, bucket, b"clusterVersion").await? {
-                survey.cluster_version = String::from_utf8_lossy(&version).into_owned();
-            }
+        if let Some(bucket) = named("cluster")
+            && let Some(version) = value(bolt, bucket, b"clusterVersion").await?
+        {
+            survey.cluster_version = String::from_utf8_lossy(&version).into_owned();
         }
-        if let Some(bucket) = named("auth") {
-            if let Some(revision) = value(bolt, bucket, b"authRevision").await? {
-                survey.auth_revision = number(&revision, "authRevision")?;
-            }
+        if let Some(bucket) = named("auth")
+            && let Some(revision) = value(bolt, bucket, b"authRevision").await?
+        {
+            survey.auth_revision = number(&revision, "authRevision")?;
         }
         if let Some(bucket) = named("members") {
             survey.read_members(bolt, bucket).await?;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::config::{Become, Dump, HostsConfig, Inventory, InventoryFile, Listed};
 use super::preset;
-use crate::carrier::{Launch, Launcher, check_exits};
+use crate::carrier::{Launch, Launcher, output};
 use crate::context::Context;
 use crate::hook::Hook;
 use crate::paths::RootPath;
@@ -42,6 +42,13 @@ pub struct Host {
     pub(super) dumps: Vec<Dump>,
     pub(super) before: Vec<Hook>,
     pub(super) after: Vec<Hook>,
+}
+
+impl Host {
+    /// Whether commands run on it before or after it is read.
+    pub(super) fn has_hooks(&self) -> bool {
+        !(self.before.is_empty() && self.after.is_empty())
+    }
 }
 
 /// Reads all inventories.
@@ -103,15 +110,9 @@ fn join(known: &mut Listed, more: Listed) {
 
 async fn ask(cx: &Context, inventory: &Inventory, launcher: &dyn Launcher) -> Result<BTreeMap<String, Listed>> {
     let mut running = launcher.start(&Launch::new([inventory.command.clone()])).await?;
-    let mut output = Vec::new();
-    while let Some(piece) = cx.unless_stopped(running.read()).await?? {
-        output.extend_from_slice(&piece);
-        if output.len() > OUTPUT_BYTES_MAX {
-            return Err(SourceError::Refused(format!("`{}` names too many hosts", inventory.command.join(" "))));
-        }
-    }
-    let exits = cx.unless_stopped(running.wait()).await??;
-    check_exits(&exits, &running.tail())?;
+    let output = output(cx, &mut *running, OUTPUT_BYTES_MAX)
+        .await?
+        .ok_or_else(|| SourceError::Refused(format!("`{}` names too many hosts", inventory.command.join(" "))))?;
     understand(&output, inventory).ok_or_else(|| {
         let command = inventory.command.join(" ");
         SourceError::Refused(format!(
