@@ -3,7 +3,8 @@
 //!
 //! [`manifest`] reads the static pod of a member, `access` gathers what is needed to enter, `cluster` asks all members
 //! how they are and `select` chooses one. `snapshot` reads it into the spool, `verify` proves it with [`bolt`],
-//! [`content`] and [`hashkv`], `capture` stores it with the [`model::Notes`] that a restore reads.
+//! [`content`] and [`hashkv`], `capture` stores it with the [`model::Notes`] that a restore reads. [`cronjob`] writes jobs
+//! that do so on the control plane itself.
 
 mod access;
 mod blank;
@@ -13,6 +14,7 @@ mod client;
 mod cluster;
 mod config;
 pub mod content;
+pub mod cronjob;
 pub mod delta;
 mod drill;
 pub mod hashkv;

@@ -38,7 +38,7 @@ impl Manifest {
         let pod: Pod = serde_saphyr::from_str(text).map_err(|error| format!("no static pod: {error}"))?;
         let named = pod.spec.containers.iter().find(|container| container.name == "etcd");
         let container = named.or_else(|| pod.spec.containers.iter().find(|container| container.runs_etcd()));
-        let container = container.ok_or("no container runs etcd")?;
+        let container = container.ok_or("spec.containers: none is named etcd or runs it")?;
         Ok(Self { image: container.image.clone(), flags: container.flags(), mounts: pod.spec.mounts(container) })
     }
 

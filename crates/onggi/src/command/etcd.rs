@@ -1,5 +1,8 @@
 //! `onggi etcd`: what only clusters of etcd have.
 
+mod cronjob;
+mod kubectl;
+
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -35,6 +38,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     Follow(Follow),
+    Cronjob(Box<cronjob::Args>),
 }
 
 /// Stores every change of a cluster from now on, so that it can be restored to any revision.
@@ -54,7 +58,13 @@ pub struct Follow {
 
 /// Does it.
 pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
-    let Verb::Follow(args) = args.verb;
+    match args.verb {
+        Verb::Follow(args) => follow(args, session).await,
+        Verb::Cronjob(args) => cronjob::run(*args, session).await,
+    }
+}
+
+async fn follow(args: Follow, session: &Session) -> Result<Exit, Failure> {
     let act = || format!("follow {}", escape_text(&args.source));
     let surroundings = member::surroundings(session, &args.source).await?;
     let config = session.config().await?;
