@@ -174,7 +174,7 @@ fn tally(index: &Index, marks: &Marks, report: &mut VerifyReport) {
         for copy in blob.locations {
             let (sum, end) = ends.entry(copy.pack).or_insert((0, 0));
             *sum += u64::from(copy.length);
-            *end = u64::from(copy.offset + copy.length).max(*end);
+            *end = (u64::from(copy.offset) + u64::from(copy.length)).max(*end);
         }
     });
     let mut gapped: Vec<_> = ends.into_iter().filter(|(_, (sum, end))| sum != end).map(|(pack, _)| pack).collect();
@@ -185,5 +185,34 @@ fn tally(index: &Index, marks: &Marks, report: &mut VerifyReport) {
     }));
     if copies > 0 {
         report.hint("duplicates", "index", format!("{copies} further copies of blobs"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{BlobId, PackEntry};
+
+    fn layout_of(places: &[(u32, u32)]) -> Vec<Problem> {
+        let entry = |(low, &(offset, length))| {
+            let id = BlobId([low; 32]);
+            PackEntry { kind: BlobKind::Data, id, offset, length, uncompressed_length: None }
+        };
+        let entries: Vec<_> = (0..).zip(places).map(entry).collect();
+        let index = Index::default();
+        index.load(PackId([7; 32]), PackState::Live, None, &entries);
+        index.settle();
+        let mut report = VerifyReport::default();
+        tally(&index, &index.marks(), &mut report);
+        report.problems
+    }
+
+    #[test]
+    fn entries_that_overlap_or_end_beyond_every_pack_are_told() {
+        assert_eq!(layout_of(&[(0, 100), (100, u32::MAX - 100)]), []);
+        for places in [[(0, u32::MAX), (50, 100)], [(0, 100), (u32::MAX, u32::MAX)], [(0, 100), (50, u32::MAX)]] {
+            let problems = layout_of(&places);
+            assert!(matches!(&problems[..], [one] if one.class == "index-layout"), "{places:?}: {problems:?}");
+        }
     }
 }
