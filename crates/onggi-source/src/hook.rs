@@ -4,8 +4,7 @@
 //! that another process finds what a dead run left and thaws it.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -181,21 +180,12 @@ impl Hooks {
         }
     }
 
-    /// Through another name, so that nobody reads half a mark.
     fn write_mark(&self, cx: &Context, unit: &Unit) -> Result<()> {
         let path = self.mark_path(&cx.run, cx.purpose, unit);
         let mark = Mark { run: cx.run.clone(), purpose: cx.purpose, unit: unit.clone(), made_at: cx.world.now() };
-        let write = || -> io::Result<()> {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.marks)?;
-            let draft = path.with_extension("draft");
-            let mut file =
-                std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-            file.write_all(&serde_json::to_vec(&mark)?)?;
-            file.sync_all()?;
-            std::fs::rename(&draft, &path)?;
-            std::fs::File::open(&self.marks)?.sync_all()
-        };
-        write().map_err(|error| failed("write", &path, &error))
+        let written = serde_json::to_vec(&mark).map_err(io::Error::from);
+        let written = written.and_then(|bytes| marks::write(&path, &bytes));
+        written.map_err(|error| failed("write", &path, &error))
     }
 
     fn mark_path(&self, run: &RunId, purpose: Purpose, unit: &Unit) -> PathBuf {

@@ -1,9 +1,8 @@
 //! What a run makes on this machine, noted before it is made, so that another process can remove it: a file of the run's
 //! name in the source's private directory.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -11,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::directory;
 use crate::context::{Purpose, RunId};
+use crate::marks;
 use crate::source::{Remnant, Unit};
 
 const PREFIX: &str = "etcd-restore-";
@@ -45,25 +45,19 @@ fn file(state: &Path, run: &RunId) -> PathBuf {
 impl Mark {
     /// Writes it, instead of an earlier one.
     pub fn save(&self, state: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(state)?;
-        let path = file(state, &self.run);
-        let temporary = path.with_extension("new");
-        fs::write(&temporary, serde_json::to_vec(self)?)?;
-        fs::File::open(&temporary)?.sync_all()?;
-        fs::rename(&temporary, &path)
+        marks::write(&file(state, &self.run), &serde_json::to_vec(self)?)
     }
 
     /// Those of all runs.
     pub fn load_all(state: &Path) -> io::Result<Vec<Self>> {
-        let mut marks = Vec::new();
-        for path in crate::marks::listed(state)? {
+        let mut found = Vec::new();
+        for path in marks::listed(state)? {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             if name.strip_prefix(PREFIX).is_some_and(|run| run.strip_suffix(".json").is_some()) {
-                marks.extend(serde_json::from_slice::<Self>(&fs::read(&path)?).ok());
+                found.extend(serde_json::from_slice::<Self>(&fs::read(&path)?).ok());
             }
         }
-        marks.sort_by(|one, other| one.run.as_str().cmp(other.run.as_str()));
-        Ok(marks)
+        Ok(found)
     }
 
     /// Removes what the run made, and the note.
