@@ -1,4 +1,4 @@
-//! `onggi etcd`: what only clusters of etcd have.
+//! `onggi etcd`: what a cluster of etcd has beyond backup and restore.
 
 mod cronjob;
 mod kubectl;
@@ -26,7 +26,7 @@ use crate::watcher::{Watcher, show_problem};
 /// Pause after a failure, before the cluster or the repository is tried again.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// What only clusters of etcd have.
+/// Follows every change of an etcd cluster, and writes jobs that back it up.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  onggi etcd follow etcd")]
 pub struct Args {

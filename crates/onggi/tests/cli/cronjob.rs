@@ -215,7 +215,7 @@ fn a_pod_of_another_node_is_noted() {
     assert!(run.talk.contains("that of member master1"), "{}", run.talk);
 }
 
-/// A kubectl that notes its words and its input, and answers with the file `answer`.
+/// Puts a kubectl into the folder `bin` that does what the script says.
 fn with_kubectl(env: &Environment, script: &str) {
     env.write("bin/kubectl", format!("#!/bin/sh\n{script}\n"));
     fs::set_permissions(env.path("bin/kubectl"), fs::Permissions::from_mode(0o755)).unwrap();

@@ -53,8 +53,8 @@ const WORDS: &[(&str, &str)] = &[
 
 /// The numbers of the first field are minutes, and steps are steps.
 fn is_minutes(field: &str) -> bool {
-    let numbers = field.split(['*', '/', ',', '-', '?']).filter(|number| !number.is_empty());
-    numbers.into_iter().all(|number| number.parse::<usize>().is_ok_and(|minute| minute < HOUR))
+    let mut numbers = field.split(['*', '/', ',', '-', '?']).filter(|number| !number.is_empty());
+    numbers.all(|number| number.parse::<usize>().is_ok_and(|minute| minute < HOUR))
         && step(field).is_none_or(|step| step > 0)
 }
 
@@ -66,7 +66,7 @@ impl Schedule {
     /// The one of the job with this index among so many, spread over the interval; `None` where the minutes are such
     /// that it is not sure what that means.
     pub fn shifted(&self, index: usize, of: usize) -> Option<String> {
-        if index == 0 && of <= 1 {
+        if of <= 1 {
             return Some(self.0.clone());
         }
         let plain = WORDS.iter().find(|(word, _)| *word == self.0).map_or(self.0.as_str(), |(_, fields)| fields);
