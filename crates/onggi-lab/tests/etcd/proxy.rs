@@ -2,8 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 pub struct Proxy {
@@ -12,22 +11,23 @@ pub struct Proxy {
 
 impl Proxy {
     /// Listens before the member at `target`. Once, a connection that brought more than `limit` bytes is cut, and `cut`
-    /// is called before the next one is passed on.
-    pub fn start(target: &str, limit: usize, cut: impl Fn() + Send + Sync + 'static) -> Self {
+    /// is called before its client notices. Then it is dropped with what it holds, which the proxy would keep for ever.
+    pub fn start(target: &str, limit: usize, cut: impl FnOnce() + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
-        let (target, cut) = (target.trim_start_matches("https://").to_owned(), Arc::new(cut));
-        let is_due = Arc::new(AtomicBool::new(true));
+        let (target, cut) = (target.trim_start_matches("https://").to_owned(), Arc::new(Mutex::new(Some(cut))));
         // It ends with the process of the test.
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let Ok(member) = TcpStream::connect(&target) else { continue };
-                let (is_due, cut) = (Arc::clone(&is_due), Arc::clone(&cut));
+                let cut = Arc::clone(&cut);
                 let (from, to) = (client.try_clone().unwrap(), member.try_clone().unwrap());
                 thread::spawn(move || pass(from, to, usize::MAX));
                 thread::spawn(move || {
-                    let passed = if is_due.load(Ordering::SeqCst) { limit } else { usize::MAX };
-                    if pass(member, client.try_clone().unwrap(), passed) && is_due.swap(false, Ordering::SeqCst) {
+                    let limit = if cut.lock().unwrap().is_some() { limit } else { usize::MAX };
+                    let is_over = pass(member, client.try_clone().unwrap(), limit);
+                    let cut = cut.lock().unwrap().take_if(|_| is_over);
+                    if let Some(cut) = cut {
                         cut();
                         let _ = client.shutdown(Shutdown::Both);
                     }
