@@ -205,7 +205,9 @@ impl EtcdCluster {
                 return;
             }
         }
-        panic!("{member} does not serve again");
+        let log = fs::read_to_string(self.state().join(format!("log/{member}.log"))).unwrap_or_default();
+        let last: Vec<_> = log.lines().rev().take(5).collect();
+        panic!("{member} does not serve again; its last lines, latest first:\n{}", last.join("\n"));
     }
 
     /// Starts all members again, and awaits that each serves.
