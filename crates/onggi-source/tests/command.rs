@@ -104,8 +104,10 @@ async fn a_stop_kills_the_whole_group() {
     let source = Command::new(config("sleep 1000 & echo $! > child; echo rows; wait"), folder.surroundings());
     let bench = Bench::new("r1");
     let sink = Recorder::new(&bench.cx);
+    // The shell makes the file before it writes the number, so the end of its line is waited for.
+    let child = || std::fs::read_to_string(folder.path("child")).unwrap_or_default();
     let cancel = async {
-        while !folder.path("child").exists() {
+        while !child().ends_with('\n') {
             tokio::task::yield_now().await;
         }
         bench.stop.send_replace(Some(Stop::Cancelled));
@@ -113,8 +115,8 @@ async fn a_stop_kills_the_whole_group() {
     let (drained, ()) = tokio::join!(drain(&bench, &source, &sink), cancel);
     assert!(matches!(drained, Err(SourceError::Stopped(Stop::Cancelled))));
     assert!(sink.is_torn());
-    let child = std::fs::read_to_string(folder.path("child")).unwrap();
-    let state = || std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
+    let stat = format!("/proc/{}/stat", child().trim());
+    let state = || std::fs::read_to_string(&stat).unwrap_or_default();
     let is_dead = || state().is_empty() || state().contains(") Z ");
     for _ in 0..10_000 {
         if is_dead() {
