@@ -4,6 +4,7 @@ pub mod bench;
 pub mod compare;
 pub mod corpus;
 pub mod describe;
+pub mod director;
 pub mod fuzz;
 pub mod measure;
 pub mod peer;

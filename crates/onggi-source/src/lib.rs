@@ -13,6 +13,7 @@ mod item;
 mod path;
 mod source;
 
+pub mod bosh;
 pub mod carrier;
 pub mod command;
 mod config;

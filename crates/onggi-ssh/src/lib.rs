@@ -7,6 +7,7 @@
 
 pub mod error;
 pub mod exec;
+mod forward;
 pub mod known_hosts;
 pub mod login;
 pub mod store;

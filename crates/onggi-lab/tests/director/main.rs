@@ -1,0 +1,8 @@
+//! The client of Directors against a Director: entering, tasks, users on instances, and the ways there.
+
+mod entry;
+mod place;
+mod route;
+mod sequence;
+mod trust;
+mod visit;

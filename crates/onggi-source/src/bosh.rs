@@ -1,0 +1,3 @@
+//! BOSH: its Directors, and what they deploy.
+
+pub mod director;
