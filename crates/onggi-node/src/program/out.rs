@@ -1,6 +1,6 @@
 //! What is sent: frames from all threads through one bounded queue, at the rate that the hub and the node allow.
 
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,6 +10,8 @@ use onggi_node::Answer;
 
 /// Frames that may wait to be sent; each has at most a quarter of a mebibyte of content.
 const QUEUE_FRAMES: usize = 32;
+/// Bytes of short frames that are handed to the system in one go.
+const TOGETHER_BYTES: usize = 64 << 10;
 /// Bytes that are handed to the system in one go while a rate is kept.
 const STEP_BYTES: usize = 16 << 10;
 
@@ -50,12 +52,21 @@ pub(super) struct Sender {
 impl Sender {
     /// Sends until nobody sends or listens.
     pub(super) fn run(self) -> io::Result<()> {
-        let mut out = io::stdout().lock();
+        // what waits goes together: each write wakes the host's server, the hub's client and the hub
+        let mut out = BufWriter::with_capacity(TOGETHER_BYTES, io::stdout().lock());
         let mut bucket = Bucket { full_at: Instant::now() };
-        while let Ok(frame) = self.queue.recv() {
-            for piece in frame.chunks(STEP_BYTES) {
-                bucket.take(piece.len(), self.rate.load(Ordering::Relaxed));
-                out.write_all(piece)?;
+        while let Ok(mut frame) = self.queue.recv() {
+            loop {
+                for piece in frame.chunks(STEP_BYTES) {
+                    let rate = self.rate.load(Ordering::Relaxed);
+                    bucket.take(piece.len(), rate);
+                    out.write_all(piece)?;
+                    if rate > 0 {
+                        out.flush()?;
+                    }
+                }
+                let Ok(next) = self.queue.try_recv() else { break };
+                frame = next;
             }
             out.flush()?;
         }

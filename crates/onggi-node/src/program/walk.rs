@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
+use nix::sched::{CloneFlags, unshare};
 use onggi_node::pattern::{Asked, Case, Pattern, Patterns, clean};
 use onggi_node::{
     Answer, DEPTH_MAX, ENTRIES_MAX, Entry, EntryKind, Lost, NAME_BYTES_MAX, PATH_BYTES_MAX, Time, Walk,
@@ -55,6 +56,7 @@ pub(super) fn walk(walk: Walk, mounts: Mounts, policy: &Policy, owners: &Owners,
         credit,
         out,
         patterns,
+        has_own_place: unshare(CloneFlags::CLONE_FS).is_ok(),
         told: Told::default(),
         batch: Batch::default(),
         passed: [0; 5],
@@ -72,6 +74,8 @@ struct Walker<'a> {
     credit: &'a Credit,
     out: &'a Out,
     patterns: Patterns,
+    /// This thread's working directory is its own, and may be that which is looked at.
+    has_own_place: bool,
     mounts: Mounts,
     told: Told,
     batch: Batch,
@@ -169,7 +173,8 @@ impl Walker<'_> {
         let mut chain = Vec::new();
         for (number, name) in names.iter().enumerate() {
             let is_root = number + 1 == names.len();
-            let mut entry = look(at.as_fd(), name, self.walk.xattrs).map_err(lost)?.ok_or(Lost::REPLACED)?;
+            let mut entry =
+                look(at.as_fd(), name, self.walk.xattrs.then_some(false)).map_err(lost)?.ok_or(Lost::REPLACED)?;
             if let EntryKind::Directory(number) = &mut entry.kind {
                 *number = u64::from(is_root);
             }
@@ -210,6 +215,7 @@ impl Walker<'_> {
     }
 
     fn look_all(&mut self, directory: BorrowedFd<'_>, names: Vec<Vec<u8>>, level: &mut Level) -> Result<(), End> {
+        let is_here = self.has_own_place && rustix::process::fchdir(directory).is_ok();
         let only_tag = self.walk.exclude_caches && names.iter().any(|name| name == CACHEDIR_TAG) && is_cache(directory);
         for name in names {
             let path = join(&self.walk.root, &join(&level.path, &name));
@@ -225,7 +231,7 @@ impl Walker<'_> {
                 self.passed[CROSSING] += 1;
                 continue;
             }
-            match look(directory, &name, self.walk.xattrs) {
+            match look(directory, &name, self.walk.xattrs.then_some(is_here)) {
                 Ok(Some(entry)) => self.found(entry, level)?,
                 Ok(None) => self.passed[SOCKET] += 1,
                 Err(Errno::NOENT) => self.passed[VANISHED] += 1,
@@ -311,8 +317,9 @@ fn list(directory: &OwnedFd) -> Result<Vec<Vec<u8>>, Lost> {
     Ok(names)
 }
 
-/// One entry as it is now; `None`: a socket, which is never kept.
-fn look(directory: BorrowedFd<'_>, name: &[u8], xattrs: bool) -> Result<Option<Entry>, Errno> {
+/// One entry as it is now; `None`: a socket, which is never kept. `xattrs`: read them, and whether the directory is the
+/// thread's own.
+fn look(directory: BorrowedFd<'_>, name: &[u8], xattrs: Option<bool>) -> Result<Option<Entry>, Errno> {
     let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT)?;
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => EntryKind::Directory(0),
@@ -324,8 +331,8 @@ fn look(directory: BorrowedFd<'_>, name: &[u8], xattrs: bool) -> Result<Option<E
         FileType::RegularFile | FileType::Unknown => EntryKind::File,
     };
     let mut entry = Entry { xattrs: Vec::new(), lost_xattrs: None, ..entry_of(name, kind, &stat) };
-    if xattrs {
-        read_xattrs(directory, &mut entry);
+    if let Some(is_here) = xattrs {
+        read_xattrs(directory, is_here, &mut entry);
     }
     Ok(Some(entry))
 }
@@ -350,9 +357,11 @@ fn entry_of(name: &[u8], kind: EntryKind, stat: &Stat) -> Entry {
     }
 }
 
-/// No call takes a directory and a name, so the name goes through `/proc`.
-fn read_xattrs(directory: BorrowedFd<'_>, entry: &mut Entry) {
-    let path = [format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(), &entry.name].concat();
+/// No call takes a directory and a name, so the name goes through `/proc`, at three times the cost, where the thread is
+/// not in the directory itself.
+fn read_xattrs(directory: BorrowedFd<'_>, is_here: bool, entry: &mut Entry) {
+    let through = || [format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(), &entry.name].concat();
+    let path = if is_here { entry.name.clone() } else { through() };
     let code = |error: Errno| Some(error.raw_os_error().unsigned_abs());
     let names = match grow(|buffer| rustix::fs::llistxattr(&path, buffer)) {
         Ok(names) => names,

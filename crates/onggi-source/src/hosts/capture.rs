@@ -22,8 +22,9 @@ use crate::path::TreePath;
 use crate::paths::RootPath;
 use crate::source::{Capture, Facts, Items, Result, SourceError};
 
-/// Items that are pushed at once.
-const PUSHES_MAX: usize = 64;
+/// Items that are pushed at once: several directories' worth, so that no file waits for its directory's parent to be
+/// loaded, and a host that is far away is asked for many files in one round trip.
+const PUSHES_MAX: usize = 256;
 /// Entries that the host may be ahead.
 const ENTRIES_AHEAD: u64 = 8192;
 /// What a command writes changes in many small places.

@@ -21,6 +21,8 @@ use crate::source::SourceError;
 const SLOW: Duration = Duration::from_mins(1);
 /// Answers that wait to be taken, of all streams together, in bytes; a host that sends more breaks the protocol.
 const WAITING_BYTES_MAX: usize = 256 << 20;
+/// Requests that are written together: each write wakes the client, the host's server and the program there; in bytes.
+const TOGETHER_BYTES: usize = 64 << 10;
 /// How often the allowed rate is looked at.
 const RATE_STEP: Duration = Duration::from_secs(1);
 
@@ -201,7 +203,7 @@ impl Driver {
             let tick = cx.world.elapsed() + RATE_STEP;
             let carried = tokio::select! {
                 biased;
-                Some(request) = self.requests.recv() => self.running.write(request.encode().into()).await.map_err(Failure::from),
+                Some(request) = self.requests.recv() => self.ask(&request).await,
                 piece = self.running.read() => match piece {
                     Ok(Some(piece)) => self.take(cx, &piece),
                     Ok(None) => Err(Failure::new("unreachable", SourceError::Unreachable(self.last_words(cx).await))),
@@ -215,6 +217,17 @@ impl Driver {
         };
         self.routes.open().take();
         ended
+    }
+
+    /// Sends a request and those that wait behind it.
+    async fn ask(&mut self, first: &Request) -> Result<(), Failure> {
+        let mut bytes = first.encode();
+        while bytes.len() < TOGETHER_BYTES
+            && let Ok(next) = self.requests.try_recv()
+        {
+            bytes.extend(next.encode());
+        }
+        Ok(self.running.write(bytes.into()).await?)
     }
 
     async fn keep_rate(&mut self, rate: u64) -> Result<(), Failure> {
