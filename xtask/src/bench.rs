@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: onggi beside restic, rustic and borg on one set, in one run; prints the report as Markdown.
+//! `cargo xtask bench`: onggi beside restic, rustic and borg on one set, in one run; with `--fleet` beside rsync over SSH.
+//! Prints the report as Markdown.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,6 +14,12 @@ pub struct Arguments {
     /// An eighth of the set
     #[arg(long)]
     quick: bool,
+    /// A fleet of hosts beside rsync, instead of a folder beside other backup programs
+    #[arg(long)]
+    fleet: bool,
+    /// With `--fleet`: hosts that are read in one run [default: 500, quick 20]
+    #[arg(long, requires = "fleet")]
+    hosts: Option<u32>,
     /// How often everything is done; the medians are reported
     #[arg(long, default_value_t = 3)]
     runs: usize,
@@ -22,7 +29,8 @@ pub struct Arguments {
     /// Where repositories and restored files go [default: /dev/shm, else below target/]
     #[arg(long)]
     work: Option<PathBuf>,
-    /// Only this step, and what it builds on: first, reread, unchanged, changed, restore, verify, verify-data, large
+    /// Only this step, and what it builds on: first, reread, unchanged, changed, restore, verify, verify-data, large; of a
+    /// fleet: one, many, days
     #[arg(long, value_name = "STEP", value_delimiter = ',')]
     only: Vec<String>,
     /// Which of the others to measure, by name [default: those of .lab/bin and of the search path]
@@ -42,12 +50,15 @@ const MARKS: [&str; 2] = ["<!-- measured -->\n", "<!-- /measured -->\n"];
 
 /// Measures.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let programs = build(&["onggi", "onggi-lab"], Profile::Dist)?;
+    let programs = build(&["onggi", "onggi-node", "onggi-lab"], Profile::Dist)?;
     let scratch = programs.parent().unwrap_or(&programs).join("bench");
     let source = arguments.source.clone().unwrap_or_else(|| scratch.join("source"));
     let memory = Path::new("/dev/shm");
     let work =
         arguments.work.clone().unwrap_or_else(|| if memory.is_dir() { memory.join("onggi-bench") } else { scratch });
+    if arguments.fleet {
+        return fleet(arguments, &programs, &source, &work);
+    }
     let peers = peers(arguments)?;
     ensure!(!peers.is_empty(), "no restic, rustic or borg to compare with: run lab/peers/up, or name one with --peer");
     let title = title(arguments);
@@ -60,8 +71,36 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         command.args(["--only", step]);
     }
     command.arg(programs.join("onggi")).args(peers);
+    let report = report(&mut command, [&source, &work])?;
+    if arguments.record { record(&report) } else { Ok(()) }
+}
+
+/// Of one host, of many, and files of each of those.
+const FLEET: [u32; 3] = [100_000, 500, 20_000];
+/// The same in a short run.
+const QUICK_FLEET: [u32; 3] = [10_000, 20, 2000];
+
+/// Measures a fleet.
+fn fleet(arguments: &Arguments, programs: &Path, source: &Path, work: &Path) -> Result<()> {
+    let [files, hosts, host_files] = if arguments.quick { QUICK_FLEET } else { FLEET };
+    let hosts = arguments.hosts.unwrap_or(hosts);
+    let mut command = Command::new(programs.join("onggi-lab"));
+    command.arg("fleet").arg("--source").arg(source).arg("--work").arg(work).args(["--title", &title(arguments)]);
+    for (name, number) in [("--files", files), ("--hosts", hosts), ("--host-files", host_files)] {
+        command.arg(name).arg(number.to_string());
+    }
+    command.arg("--runs").arg(arguments.runs.to_string());
+    for part in &arguments.only {
+        command.args(["--only", part]);
+    }
+    let report = report(command.arg(programs.join("onggi")), [source, work])?;
+    if arguments.record { append(&report) } else { Ok(()) }
+}
+
+/// Runs the benchmark, shows what it reports and removes what it leaves.
+fn report(command: &mut Command, folders: [&Path; 2]) -> Result<String> {
     let output = command.stderr(std::process::Stdio::inherit()).output().context("start onggi-lab")?;
-    for folder in [&source, &work] {
+    for folder in folders {
         std::fs::remove_dir_all(folder).ok();
     }
     let report = String::from_utf8(output.stdout).context("the report is text")?;
@@ -71,14 +110,19 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         "the benchmark ended with {}; what it measured until then is above",
         output.status
     );
-    if arguments.record { record(&report) } else { Ok(()) }
+    Ok(report)
 }
 
 /// The command as one would type it to measure the same again.
 fn title(arguments: &Arguments) -> String {
     let mut title = format!("cargo xtask bench --runs {}", arguments.runs);
-    if arguments.quick {
-        title.push_str(" --quick");
+    for (is_given, name) in [(arguments.quick, "quick"), (arguments.fleet, "fleet")] {
+        if is_given {
+            title.extend([" --", name]);
+        }
+    }
+    if let Some(hosts) = arguments.hosts {
+        title.extend([" --hosts ", &hosts.to_string()]);
     }
     for (name, values) in [("only", &arguments.only), ("peers", &arguments.peers)] {
         if !values.is_empty() {
@@ -110,10 +154,14 @@ fn peers(arguments: &Arguments) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn record(report: &str) -> Result<()> {
+fn append(report: &str) -> Result<()> {
     let path = root().join("docs/measurements.md");
     let old = std::fs::read_to_string(&path).context("read docs/measurements.md")?;
-    std::fs::write(&path, format!("{}\n\n{}", old.trim_end(), report)).context("write docs/measurements.md")?;
+    std::fs::write(&path, format!("{}\n\n{}", old.trim_end(), report)).context("write docs/measurements.md")
+}
+
+fn record(report: &str) -> Result<()> {
+    append(report)?;
     let path = root().join("README.md");
     let readme = std::fs::read_to_string(&path).context("read README.md")?;
     std::fs::write(&path, shown_in(&readme, report)?).context("write README.md")

@@ -3,8 +3,8 @@
 //! Each program keeps its repository on a file system in memory and reads its source from the page cache, so that what
 //! is compared is work, not disks. Every restore is compared with its source before its time counts.
 
-mod load;
-mod machine;
+pub(crate) mod load;
+pub(crate) mod machine;
 mod peer;
 mod step;
 mod table;

@@ -5,6 +5,7 @@ pub mod compare;
 pub mod corpus;
 pub mod describe;
 pub mod director;
+pub mod fleet;
 pub mod fuzz;
 pub mod measure;
 pub mod peer;

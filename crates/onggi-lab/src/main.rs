@@ -10,6 +10,7 @@ use onggi_lab::compare::{Aspects, compare};
 use onggi_lab::corpus::mixed::Mixed;
 use onggi_lab::corpus::{golden, zoo};
 use onggi_lab::describe::describe;
+use onggi_lab::fleet;
 use onggi_lab::measure;
 
 #[derive(Parser)]
@@ -42,6 +43,16 @@ enum Command {
     Compare { left: PathBuf, right: PathBuf },
     /// Measures programs beside each other and prints the report
     Bench(Bench),
+    /// Measures onggi beside rsync over SSH and prints the report
+    Fleet(Fleet),
+    /// Runs a command as if it were this program, and writes down how much memory it held
+    #[command(hide = true)]
+    Watched {
+        #[arg(long)]
+        log: PathBuf,
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
     /// Runs a command and answers with its cost; the other half of `bench`
     #[command(hide = true)]
     Measured {
@@ -77,6 +88,39 @@ struct Bench {
     title: String,
 }
 
+#[derive(clap::Args)]
+struct Fleet {
+    /// The program; `onggi-node` lies beside it
+    onggi: PathBuf,
+    /// Files of the one host
+    #[arg(long)]
+    files: u64,
+    /// Hosts that are read in one run
+    #[arg(long)]
+    hosts: usize,
+    /// Files of each of them
+    #[arg(long)]
+    host_files: u64,
+    /// How often; the medians are reported
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Only this part; may be repeated
+    #[arg(long, value_name = "PART")]
+    only: Vec<fleet::Part>,
+    /// Where files are written
+    #[arg(long)]
+    source: PathBuf,
+    /// Where repositories and copies go; best in memory
+    #[arg(long)]
+    work: PathBuf,
+    /// How the command is named in the report
+    #[arg(long, default_value = "onggi-lab fleet")]
+    title: String,
+}
+
+/// Days that are compared.
+const DAYS: u32 = 8;
+
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Mixed { folder, quick } => Ok(set(quick).write(&folder)?),
@@ -93,6 +137,8 @@ fn main() -> Result<()> {
         }
         Command::Compare { left, right } => show_differences(&left, &right),
         Command::Bench(arguments) => run_bench(&arguments),
+        Command::Fleet(arguments) => run_fleet(arguments),
+        Command::Watched { log, command } => measure::watch(&command, &log),
         Command::Measured { log, command } => {
             println!("{}", measure::run_and_report(&command, &log)?);
             Ok(())
@@ -128,6 +174,24 @@ fn run_bench(arguments: &Bench) -> Result<()> {
         measurer: std::env::current_exe()?,
     };
     let (report, ended) = bench::run(&plan, &peers, &arguments.title, &|text| eprintln!("{text}"))?;
+    print!("{report}");
+    ended
+}
+
+fn run_fleet(arguments: Fleet) -> Result<()> {
+    let Fleet { onggi, files, hosts, host_files, runs, only, source, work, title } = arguments;
+    let plan = fleet::Plan {
+        files,
+        hosts: (hosts, host_files),
+        days: DAYS,
+        runs,
+        only,
+        disk: std::path::absolute(source)?,
+        memory: std::path::absolute(work)?,
+        measurer: std::env::current_exe()?,
+        onggi: std::path::absolute(onggi)?,
+    };
+    let (report, ended) = fleet::run(&plan, &title, &|text| eprintln!("{text}"))?;
     print!("{report}");
     ended
 }

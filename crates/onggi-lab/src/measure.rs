@@ -3,6 +3,7 @@
 //! The kernel adds up the children of a process, so each measured program gets a parent of its own: this crate's program
 //! started again as `onggi-lab measured`, which runs the command and reports on it alone.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use nix::sys::time::TimeValLike;
 use serde_json::{Value, json};
 
 /// The cost of one finished command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     /// From start to end.
     pub wall: Duration,
@@ -62,6 +63,17 @@ pub fn run_and_report(words: &[String], log: &Path) -> Result<Value> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("ask for the cost")?;
     let processor = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     Ok(json!({"wall_us": wall.as_micros() as u64, "processor_us": processor, "memory_kib": usage.max_rss()}))
+}
+
+/// Runs the words as a command in this program's place, and appends to `log` how much memory it held, in KiB.
+pub fn watch(words: &[String], log: &Path) -> Result<()> {
+    let (program, arguments) = words.split_first().context("nothing to run")?;
+    let status = Command::new(program).args(arguments).status().with_context(|| format!("start {program}"))?;
+    let held = getrusage(UsageWho::RUSAGE_CHILDREN).context("ask for the cost")?.max_rss();
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
+    writeln!(file, "{held}")?;
+    ensure!(status.success(), "{status}");
+    Ok(())
 }
 
 /// A command as one would type it.
