@@ -1,8 +1,8 @@
 //! The protocol between onggi and the program that it sends to a node: frames, messages, and what a message must keep to.
 //!
 //! All of it is pure: bytes in, bytes out. Neither side trusts the other: every length has a maximum before anything is
-//! allocated for it, and [`check`] says what an entry, a name or a path may be. The program itself is in `program/`; it
-//! reads and never writes a file.
+//! allocated for it, and [`check`] says what an entry, a name or a path may be. The program itself is in `program/`; what
+//! it does for a hub reads and never writes a file. What it does for an operator who brings files back is in [`put`].
 //!
 //! The hub sends [`Request`]s, the node answers with [`Answer`]s, each in a [`frame`] of its own. What belongs together
 //! bears the number of a stream, which the hub chooses.
@@ -12,6 +12,7 @@ pub mod check;
 mod entry;
 pub mod frame;
 pub mod pattern;
+pub mod put;
 mod request;
 mod wire;
 

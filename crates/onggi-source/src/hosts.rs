@@ -9,6 +9,7 @@ mod inventory;
 mod known;
 mod lost;
 mod preset;
+mod restore;
 mod session;
 mod start;
 mod window;
@@ -23,19 +24,23 @@ use onggi_ssh::store::Store;
 use tokio::sync::OnceCell;
 
 use self::capture::HostCapture;
+use self::restore::ToHost;
 use self::session::{Client, Driver};
-use self::start::Failure;
+use self::start::{Failure, Verb};
 use self::window::Allowance;
 use crate::carrier::ssh::{Call, SshLauncher};
 use crate::carrier::{Launch, Launcher as _, output};
 use crate::config::Surroundings;
-use crate::context::{Context, UnitId};
+use crate::context::{Context, Destination, UnitId};
 use crate::hook::Hooks;
-use crate::source::{Base, Capabilities, Capture, Image, Remnant, Result, Source, SourceError, Unit};
+use crate::source::{
+    Base, Capabilities, Capture, Image, Remnant, Restore, RestoreRequest, Result, Source, SourceError, Stored, Unit,
+};
 
 pub use self::config::{Become, ByteRate, Connect, Dump, HostsConfig, Inventory, Trust};
 pub use self::enroll::{Enrollment, Form};
 pub use self::inventory::Host;
+pub use self::restore::RestoreOptions;
 pub use self::start::{INSTALLED, Program};
 pub use self::window::{BadHours, Hours, RateWindow};
 pub use onggi_ssh::HashAlg;
@@ -43,7 +48,7 @@ pub use onggi_ssh::HashAlg;
 /// Longest output of a command that is no dump, in bytes.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
 
-/// Configured machines. A restore is the engine's directory restore.
+/// Configured machines. A restore is the engine's directory restore, or goes to the machine itself.
 pub struct Hosts {
     config: HostsConfig,
     surroundings: Surroundings,
@@ -152,7 +157,7 @@ impl Hosts {
     async fn connect(&self, cx: &Context, host: &Host) -> Result<(Client, Driver), Failure> {
         let program = self.program().await.map_err(|error| Failure::new("program-blocked", error))?;
         let launcher = self.launcher(host)?;
-        let started = start::start(cx, &launcher, &program, host.r#become).await?;
+        let started = start::start(cx, &launcher, &program, host.r#become, &Verb::Read).await?;
         session::greet(cx, started, self.config.nice, 0).await
     }
 
@@ -174,7 +179,12 @@ fn unit_of(host: &Host) -> Unit {
 #[async_trait]
 impl Source for Hosts {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { freezes: self.has_hooks(), image: Image::Live, chains: false, destinations: &[] }
+        Capabilities {
+            freezes: self.has_hooks(),
+            image: Image::Live,
+            chains: false,
+            destinations: &[Destination::Beside],
+        }
     }
 
     /// Connects to each host and starts the program there. One that cannot be reached is a problem, all are an error.
@@ -232,5 +242,15 @@ impl Source for Hosts {
             Some(host) => self.hooks(host)?.remnants(&unit_of(host)),
             None => Ok(Vec::new()),
         }
+    }
+
+    /// To a directory of the host, over the login that the operator names.
+    async fn restore<'a>(
+        &'a self,
+        cx: &Context,
+        request: &'a RestoreRequest,
+        from: &'a dyn Stored,
+    ) -> Result<Box<dyn Restore + 'a>> {
+        Ok(Box::new(ToHost::plan(cx, self, request, from).await?))
     }
 }

@@ -37,7 +37,7 @@ fn a_tree_with_everything_comes_back_by_restic_and_by_onggi() {
 }
 
 /// Everything a file system of Linux can hold, but sockets.
-fn make_everything(at: &Path) {
+pub fn make_everything(at: &Path) {
     let path = |name: &str| at.join(name);
     fs::write(path("file"), "content").unwrap();
     fs::hard_link(path("file"), path("hard")).unwrap();

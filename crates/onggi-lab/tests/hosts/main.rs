@@ -13,5 +13,6 @@ mod level;
 mod login;
 mod operation;
 mod place;
+mod restore;
 mod server;
 mod trust;

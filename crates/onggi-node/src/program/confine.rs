@@ -1,5 +1,8 @@
 //! Gives up rights: a thread that touches files keeps the right to read, and nothing else, for good.
 
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
 use landlock::{
     ABI, Access as _, AccessFs, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset, RulesetAttr as _,
     RulesetCreatedAttr as _, RulesetStatus,
@@ -43,6 +46,24 @@ fn restrict(policy: &Policy) -> Result<bool, landlock::RulesetError> {
         }
     }
     Ok(rules.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
+}
+
+/// Keeps the calling thread from writing anywhere but below a directory, where the kernel can enforce it.
+pub(super) fn to_writing_below(root: &OwnedFd, path: &Path) {
+    let restrict = || -> Result<(), landlock::RulesetError> {
+        let everywhere = AccessFs::ReadFile | AccessFs::ReadDir;
+        let rules = Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::from_all(RIGHTS))?
+            .create()?
+            .add_rule(PathBeneath::new(root, AccessFs::from_all(RIGHTS)))?;
+        let rules = match PathFd::new("/") {
+            Ok(top) if path != Path::new("/") => rules.add_rule(PathBeneath::new(top, everywhere))?,
+            _ => rules,
+        };
+        rules.restrict_self().map(drop)
+    };
+    let _ = restrict(); // a second wall; the first is that no path is resolved outside
 }
 
 /// Whether files may be read that the user may not.

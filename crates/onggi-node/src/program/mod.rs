@@ -10,6 +10,7 @@ mod read;
 mod root;
 mod serve;
 mod walk;
+mod write;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -22,7 +23,7 @@ use policy::Policy;
 
 /// Bytes of itself that are hashed in one go.
 const STEP_BYTES: usize = 64 << 10;
-const USAGE: &str = "usage: onggi-node read [--policy FILE] | --self-check | --version";
+const USAGE: &str = "usage: onggi-node read [--policy FILE] | write [--in-place] DIRECTORY | --self-check | --version";
 
 /// Does what the command line says.
 pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
@@ -31,6 +32,8 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let done = match words.as_slice() {
         ["read"] => start(Policy::open()),
         ["read", "--policy", file] => Policy::load(file.as_ref()).map_err(io::Error::other).and_then(start),
+        ["write", root] => restore(root, false),
+        ["write", "--in-place", root] => restore(root, true),
         ["--self-check"] => own_digest().map(drop),
         ["--version"] => say(&format!("onggi-node {}", env!("CARGO_PKG_VERSION"))),
         _ => Err(io::Error::other(USAGE)),
@@ -48,6 +51,12 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 fn start(policy: Policy) -> io::Result<()> {
     say(&format!("{}{}", onggi_node::MAGIC, own_digest()?))?;
     serve::serve(policy)
+}
+
+/// Says who it is, then takes files back.
+fn restore(root: &str, in_place: bool) -> io::Result<()> {
+    say(&format!("{}{}", onggi_node::MAGIC, own_digest()?))?;
+    write::write(&write::Target { root: root.as_ref(), in_place })
 }
 
 fn say(line: &str) -> io::Result<()> {

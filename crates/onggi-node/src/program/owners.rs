@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use onggi_node::{Answer, Entry, NAME_BYTES_MAX};
+use rustix::fs::{Gid, Uid};
 
 /// Names by number.
 #[derive(Default)]
@@ -16,6 +17,26 @@ impl Owners {
     pub(super) fn load() -> Self {
         let read = |path| std::fs::read(path).map(|bytes| parse(&bytes)).unwrap_or_default();
         Self { users: read("/etc/passwd"), groups: read("/etc/group") }
+    }
+}
+
+/// Numbers by name.
+pub(super) struct Numbers {
+    users: HashMap<Vec<u8>, u32>,
+    groups: HashMap<Vec<u8>, u32>,
+}
+
+impl Numbers {
+    pub(super) fn load() -> Self {
+        let Owners { users, groups } = Owners::load();
+        let turned = |names: HashMap<u32, Vec<u8>>| names.into_iter().map(|(id, name)| (name, id)).collect();
+        Self { users: turned(users), groups: turned(groups) }
+    }
+
+    /// Those of the names here, else those that were stored.
+    pub(super) fn of(&self, (user, group): (&[u8], &[u8]), (uid, gid): (u32, u32)) -> (Uid, Gid) {
+        let user = self.users.get(user).copied().unwrap_or(uid);
+        (Uid::from_raw(user), Gid::from_raw(self.groups.get(group).copied().unwrap_or(gid)))
     }
 }
 

@@ -2,7 +2,7 @@
 //! commands that may run. Without one the hub may read what its user may read.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -19,6 +19,20 @@ pub(super) struct Policy {
     dumps: Vec<(Vec<u8>, Vec<Vec<u8>>)>,
     /// The most that is sent, in bytes per second; 0: as much as the hub says.
     pub(super) rate: u64,
+    /// Nobody brings files back over this program.
+    denies_restore: bool,
+}
+
+/// The node's own file, where `enroll` puts it.
+const USUAL: &str = "/etc/onggi-node.conf";
+
+/// An error if the node's own file says that nothing is brought back.
+pub(super) fn allows_restore() -> io::Result<()> {
+    if !Path::new(USUAL).exists() {
+        return Ok(());
+    }
+    let policy = Policy::load(USUAL.as_ref()).map_err(io::Error::other)?;
+    if policy.denies_restore { Err(io::Error::other(format!("{USUAL} denies a restore"))) } else { Ok(()) }
 }
 
 impl Policy {
@@ -40,7 +54,7 @@ impl Policy {
         Self::parse(&text).map_err(|error| format!("{shown}: {error}"))
     }
 
-    /// One rule per line: `root PATH`, `dump NAME PROGRAM ARGUMENT…`, `rate BYTES`.
+    /// One rule per line: `root PATH`, `dump NAME PROGRAM ARGUMENT…`, `rate BYTES`, `restore deny`.
     fn parse(text: &str) -> Result<Self, String> {
         let mut policy = Self { roots: Some(Vec::new()), ..Self::default() };
         for (number, line) in text.lines().enumerate() {
@@ -58,6 +72,7 @@ impl Policy {
                     let command = command.iter().map(|word| word.as_bytes().to_vec()).collect();
                     policy.dumps.push((name.as_bytes().to_vec(), command));
                 }
+                ["restore", "deny"] => policy.denies_restore = true,
                 ["rate", bytes] => policy.rate = bytes.parse().map_err(|_| wrong())?,
                 _ => return Err(wrong()),
             }

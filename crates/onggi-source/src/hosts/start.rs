@@ -12,7 +12,7 @@ use onggi_node::frame::Decoder;
 use sha2::{Digest as _, Sha256};
 
 use super::config::Become;
-use crate::carrier::ssh::{Refusal, refusal};
+use crate::carrier::ssh::{Refusal, quote, refusal};
 use crate::carrier::{Launch, Launcher, Running};
 use crate::context::{Context, Problem};
 use crate::hex::hexadecimal;
@@ -108,14 +108,15 @@ impl Program {
     }
 
     /// What the host's shell is to do, in one line, as `sh -c` reads it.
-    fn script(&self, r#become: Become) -> String {
+    fn script(&self, r#become: Become, verb: &Verb) -> String {
+        let verb = verb.words();
         let (name, length) = (self.name(), self.bytes.len());
         let start = if r#become == Become::Sudo { "exec sudo -n -- " } else { "exec " };
         let places = "\"${XDG_CACHE_HOME:-$HOME/.cache}/onggi\" \"/var/tmp/onggi-$u\" \"/dev/shm/onggi-$u\" \
                       \"/run/user/$u/onggi\"";
         [
-            format!("u=$(id -u); n={name}; i={INSTALLED}/$n; if [ -x $i ]; then {start}$i read; fi"),
-            format!("for d in {places}; do if [ -x \"$d/$n\" ] && [ -O \"$d/$n\" ]; then {start}\"$d/$n\" read; fi; done"),
+            format!("u=$(id -u); n={name}; i={INSTALLED}/$n; if [ -x $i ]; then {start}$i {verb}; fi"),
+            format!("for d in {places}; do if [ -x \"$d/$n\" ] && [ -O \"$d/$n\" ]; then {start}\"$d/$n\" {verb}; fi; done"),
             "echo \"ONGGI-SEND $(uname -s) $(uname -m)\"; umask 077; f=; t=".to_owned(),
             format!("for d in {places}; do t=\"$t $d\"; p=\"$d/probe.$$\""),
             "if mkdir -p \"$d\" && [ -O \"$d\" ] && chmod 700 \"$d\" && printf \"#!/bin/sh\\n\" >\"$p\" && chmod 700 \"$p\" \
@@ -125,9 +126,34 @@ impl Program {
             format!("head -c {length} >\"$f/$n.$$\" && chmod 700 \"$f/$n.$$\" && mv -f \"$f/$n.$$\" \"$f/$n\" || exit 126"),
             // Not younger ones: another hub may be sending or starting it in this moment.
             "find \"$f\" -type f -name \"onggi-node-*\" ! -name \"$n\" -mtime +0 -exec rm -f {} +".to_owned(),
-            format!("{start}\"$f/$n\" read"),
+            format!("{start}\"$f/$n\" {verb}"),
         ]
         .join("; ")
+    }
+}
+
+/// What the program is started for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verb {
+    /// To be asked.
+    Read,
+    /// To take files back, below this directory.
+    Write {
+        /// An absolute path.
+        target: String,
+        /// What is there may be replaced.
+        in_place: bool,
+    },
+}
+
+impl Verb {
+    /// As a shell reads it.
+    fn words(&self) -> String {
+        match self {
+            Self::Read => "read".to_owned(),
+            Self::Write { target, in_place: true } => format!("write --in-place {}", quote(target)),
+            Self::Write { target, in_place: false } => format!("write {}", quote(target)),
+        }
     }
 }
 
@@ -140,9 +166,12 @@ pub(super) async fn start(
     launcher: &dyn Launcher,
     program: &Program,
     r#become: Become,
+    verb: &Verb,
 ) -> Result<(Box<dyn Running>, Decoder), Failure> {
-    let launch =
-        Launch { takes_input: true, ..Launch::new([vec!["sh".to_owned(), "-c".to_owned(), program.script(r#become)]]) };
+    let launch = Launch {
+        takes_input: true,
+        ..Launch::new([vec!["sh".to_owned(), "-c".to_owned(), program.script(r#become, verb)]])
+    };
     let mut running = launcher.start(&launch).await?;
     let mut heard = Vec::new();
     let mut deadline = cx.world.elapsed() + SPEAK_TIME;
@@ -244,7 +273,10 @@ mod tests {
         let program = Program::new(b"#!/bin/sh\necho spoken\n".to_vec());
         let home = tempfile::tempdir().unwrap();
         let mut command = std::process::Command::new("sh");
-        command.args(["-c", &program.script(Become::None)]).env("HOME", home.path()).env_remove("XDG_CACHE_HOME");
+        command
+            .args(["-c", &program.script(Become::None, &Verb::Read)])
+            .env("HOME", home.path())
+            .env_remove("XDG_CACHE_HOME");
         command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
         let mut child = command.spawn().unwrap();
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), program.bytes()).unwrap();

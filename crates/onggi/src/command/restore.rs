@@ -2,6 +2,7 @@
 
 pub mod database;
 pub mod etcd;
+pub mod hosts;
 pub mod source;
 
 use std::ffi::OsString;
@@ -38,7 +39,8 @@ use crate::watcher::Watcher;
 #[command(
     after_help = "Examples:\n  onggi restore latest:report.odt --target ./out\n  onggi restore 4f1c09ab --target /mnt/new \
     --include '/etc/**'\n  onggi restore web-1@2026-11-03 --target ./web --dry-run\n  \
-    onggi restore etcd@2026-11-03 --to source --target /var/lib/etcd --initial-cluster m1=https://10.0.0.1:2380"
+    onggi restore etcd@2026-11-03 --to source --target /var/lib/etcd --initial-cluster m1=https://10.0.0.1:2380\n  \
+    onggi restore ctl1@2026-11-03:/etc/nova --to source --target /restore"
 )]
 pub struct Args {
     /// Which snapshot, and optionally what of it.
@@ -47,9 +49,9 @@ pub struct Args {
     /// Where to.
     #[arg(short = 't', long, value_name = "DIR", value_hint = ValueHint::DirPath, required_unless_present = "to")]
     pub target: Option<PathBuf>,
-    /// Restore the system itself, in the way of its kind; --target is then its data directory.
+    /// Restore the system itself, in the way of its kind; --target is then its data directory, or a directory of the host.
     #[arg(long, value_name = "WHAT", conflicts_with_all = ["include", "iinclude", "exclude", "iexclude", "existing",
-        "overwrite", "verify", "privileged", "in_place"])]
+        "overwrite", "verify", "privileged"])]
     pub to: Option<To>,
     /// With --to: show that what was restored works.
     #[arg(long, requires = "to")]
@@ -87,7 +89,7 @@ pub struct Args {
     /// As root: restore owners, devices, setuid bits and security attributes too.
     #[arg(long)]
     pub privileged: bool,
-    /// Allow `/` as the target.
+    /// Allow `/` as the target; with --to, of a host: what is there may be replaced.
     #[arg(long)]
     pub in_place: bool,
     #[command(flatten)]
@@ -96,6 +98,8 @@ pub struct Args {
     pub etcd: etcd::Flags,
     #[command(flatten)]
     pub database: database::Flags,
+    #[command(flatten)]
+    pub hosts: hosts::Flags,
 }
 
 /// Where to, if not into a folder.

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use onggi_engine::exit::Exit;
 use onggi_engine::restore::{ChainError, SnapshotTree, carry_out, chain};
+use onggi_repo::format::Snapshot;
 use onggi_repo::lock::LockKind;
 use onggi_source::etcd::EtcdConfig;
 use onggi_source::{
     Context, Destination, Proof, Purpose, RestorePlan, RestoreRequest, Source, SourceConfig, SourceError, Step, Unit,
+    UnitId,
 };
 use serde_json::{Value, json};
 
@@ -25,6 +27,7 @@ use crate::watcher::Watcher;
 /// The kind whose snapshots can be restored without a configuration.
 const ETCD: &str = "etcd";
 const DATABASE: &str = "database";
+const HOSTS: &str = "hosts";
 
 /// A snapshot with its chain, and the source that it is of.
 pub struct Chained {
@@ -51,11 +54,6 @@ pub struct Wanted {
 /// Restores.
 pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let (which, path) = session.query_with_path(&args.snapshot)?;
-    if !path.is_empty() {
-        return Err(
-            Failure::usage("restore into the source").because("a path within the snapshot is for --target alone")
-        );
-    }
     let target = args.target.as_ref().map(|target| session.absolute(target)).transpose()?;
     if let Some(target) = &target {
         session.refuse_inside_repository("restore", target).await?;
@@ -68,12 +66,22 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
             let found = reaching(&args.etcd, &all, found);
             session.output.talk(format_args!("restore snapshot {}", snapshot::sentence(&found.0, &found.1)));
             let chained = open(session, opened, &all, found).await?;
+            if !path.is_empty() && chained.kind != HOSTS {
+                return Err(Failure::usage("restore into the source")
+                    .because("a path within the snapshot is for --target alone"));
+            }
             let destination = match chained.source.capabilities().destinations {
                 [] => return Err(unsupported(&chained)),
                 some if some.contains(&Destination::Beside) => Destination::Beside,
                 some => some[0],
             };
-            let request = request(&chained, destination, (&args.etcd, &args.database), target, session)?;
+            let request = if chained.kind == HOSTS {
+                let options = args.hosts.options(target, args.in_place, &path);
+                let options = serde_json::to_value(options).expect("options are plain data");
+                RestoreRequest { unit: chained.unit.clone(), to: destination, options }
+            } else {
+                request(&chained, destination, (&args.etcd, &args.database), target, session)?
+            };
             let run = session.run(Purpose::Restore);
             let proof = restore(session, &run.context, &chained, &request, wanted).await?;
             if !wanted.shows_only {
@@ -111,6 +119,9 @@ fn reaching<'a>(flags: &etcd::Flags, all: &'a [Found], chosen: &'a Found) -> &'a
 pub async fn open(session: &Session, opened: &Opened, all: &[Found], found: &Found) -> Result<Chained, Failure> {
     let act = || format!("restore snapshot {}", found.0.short());
     let joined = chain(&opened.repo, all, &found.0).await;
+    if let (Err(ChainError::Plain(_)), Some((source, unit))) = (&joined, of_host(&found.1)) {
+        return open_host(session, opened, found, source, unit).await;
+    }
     let (tree, manifest) = joined.map_err(|error| match &error {
         ChainError::Plain(_) => Failure::usage(act()).because(error).hint("say --target DIR without --to"),
         ChainError::Broken(_) => Failure::new(Exit::Damaged, act()).because(error).hint("name an earlier snapshot"),
@@ -134,6 +145,36 @@ pub async fn open(session: &Session, opened: &Opened, all: &[Found], found: &Fou
         faults.iter().fold(Failure::usage(act()), |failure, fault| failure.because(fault).hint(&fault.remedy))
     })?;
     Ok(Chained { tree, unit: manifest.unit, name: manifest.source, source, kind: manifest.kind })
+}
+
+/// The source and the unit of a snapshot that is as restic's, without notes of onggi: its tags know them.
+fn of_host(snapshot: &Snapshot) -> Option<(String, Unit)> {
+    let value = |key: &str| snapshot.tags.iter().find_map(|tag| Some(tag.strip_prefix(key)?.to_owned()));
+    let (kind, source, unit) = (value("kind:")?, value("source:")?, value("unit:")?);
+    (kind == HOSTS).then(|| (source, Unit { id: UnitId::from(unit.as_str()), name: snapshot.hostname.clone() }))
+}
+
+async fn open_host(
+    session: &Session,
+    opened: &Opened,
+    found: &Found,
+    name: String,
+    unit: Unit,
+) -> Result<Chained, Failure> {
+    let act = || format!("restore snapshot {}", found.0.short());
+    let surroundings = member::surroundings(session, &name).await?;
+    let config = session.config().await?;
+    let configured = config.as_deref().and_then(|config| config.sources.get(&name));
+    let configured = configured.filter(|source| source.source.kind() == HOSTS).ok_or_else(|| {
+        let text = format!("no source {name} of kind {HOSTS} is configured");
+        Failure::usage(act()).because(escape_text(&text)).hint("say --target DIR without --to")
+    })?;
+    let source = configured.source.clone().build(surroundings);
+    let source = source.map_err(|faults| {
+        faults.iter().fold(Failure::usage(act()), |failure, fault| failure.because(fault).hint(&fault.remedy))
+    })?;
+    let tree = SnapshotTree::new(opened.repo.clone(), vec![found.1.tree], Vec::new());
+    Ok(Chained { tree, unit, name, source, kind: HOSTS.to_owned() })
 }
 
 /// What the adapter is asked for.
