@@ -5,6 +5,10 @@
 
 use onggi_engine::config::value::{self, SecretReference};
 use onggi_engine::config::{self, Files, Found};
+use onggi_node::check::WalkCheck;
+use onggi_node::frame::{Decoder, Frame};
+use onggi_node::put::{Put, Written};
+use onggi_node::{Answer, Request};
 use onggi_repo::forget::Rules;
 use onggi_repo::format::{
     BlobId, ChunkSizes, Chunker, Config, IndexFile, KeyFile, LockFile, MasterKey, Node, Polynomial, Snapshot, Time,
@@ -43,6 +47,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("location", location),
     ("known_hosts", known_hosts),
     ("bolt", bolt),
+    ("node_frames", node_frames),
 ];
 
 fn key() -> MasterKey {
@@ -227,6 +232,33 @@ pub fn known_hosts(bytes: &[u8]) {
     };
     let _ = judge(&text);
     assert!(matches!(judge(&format!("{text}\n@revoked * {KEY}")), Verdict::Revoked(_)));
+}
+
+/// What a host or a hub sends: what is understood is written and understood as the same again, whatever it is held to.
+pub fn node_frames(bytes: &[u8]) {
+    let (mut decoder, mut check) = (Decoder::default(), WalkCheck::default());
+    decoder.push(bytes);
+    while let Ok(Some(frame)) = decoder.next_frame() {
+        if let Ok(Some(answer)) = Answer::decode(&frame) {
+            let _ = check.take(&answer);
+            assert_eq!(Answer::decode(&again(&answer.encode(true))), Ok(Some(answer)));
+        }
+        if let Ok(Some(request)) = Request::decode(&frame) {
+            assert_eq!(Request::decode(&again(&request.encode())), Ok(Some(request)));
+        }
+        if let Ok(put) = Put::decode(&frame) {
+            assert_eq!(Put::decode(&again(&put.encode())), Ok(put));
+        }
+        if let Ok(written) = Written::decode(&frame) {
+            assert_eq!(Written::decode(&again(&written.encode())), Ok(written));
+        }
+    }
+}
+
+fn again(bytes: &[u8]) -> Frame {
+    let mut decoder = Decoder::default();
+    decoder.push(bytes);
+    decoder.next_frame().expect("we wrote it").expect("all of it")
 }
 
 /// A database of etcd, as it comes and with metas that are signed anew: what a walk accepts, its census covers.

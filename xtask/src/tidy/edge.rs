@@ -11,7 +11,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("onggi-repo", &["onggi-storage"]),
     ("onggi-engine", &["onggi-repo", "onggi-source", "onggi-storage"]),
     ("onggi", &["onggi-engine", "onggi-repo", "onggi-source", "onggi-ssh", "onggi-storage"]),
-    ("onggi-lab", &["onggi-engine", "onggi-repo", "onggi-source", "onggi-ssh", "onggi-storage"]),
+    ("onggi-lab", &["onggi-engine", "onggi-node", "onggi-repo", "onggi-source", "onggi-ssh", "onggi-storage"]),
     ("onggi-fuzz", &["onggi-lab"]),
     ("xtask", &[]),
 ];
