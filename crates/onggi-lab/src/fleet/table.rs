@@ -57,10 +57,10 @@ fn one(plan: &Plan, figures: &Figures, page: &mut String) {
         let _ = writeln!(page, "| {title}{way} | {ours:.2} | {theirs:.2} | {ratio} | {aimed} |");
     }
     let hub = figures.rows.values().flat_map(|pair| &pair.onggi).map(|cost| cost.memory_kib).max().unwrap_or(0);
-    let _ = writeln!(page, "\nMemory at most: hub {} MiB", hub >> 10);
-    if let Some(node) = figures.node_memory {
-        let _ = writeln!(page, "(aim ≤ 340), program on the host {:.1} MiB (aim ≤ 32).", node as f64 / 1024.0);
-    }
+    let node = figures
+        .node_memory
+        .map_or_else(String::new, |node| format!(", program on the host {:.1} MiB (aim ≤ 32)", node as f64 / 1024.0));
+    let _ = writeln!(page, "\nMemory at most: hub {} MiB (aim ≤ 340){node}.", hub >> 10);
 }
 
 fn many(plan: &Plan, many: Many, page: &mut String) {
