@@ -1,6 +1,7 @@
 //! Kind `hosts`: machines that are reached over SSH, each a unit. A small program that only reads is sent to each; what is
 //! chunked, encrypted and stored is so here. A host is taken for hostile: whatever it says is checked.
 
+mod absent;
 mod capture;
 mod config;
 mod content;
@@ -15,12 +16,12 @@ mod start;
 mod window;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use onggi_ssh::PublicKey;
-use onggi_ssh::store::Store;
+use onggi_ssh::store::{Store, Waiting};
 use tokio::sync::OnceCell;
 
 use self::capture::HostCapture;
@@ -31,7 +32,7 @@ use self::window::Allowance;
 use crate::carrier::ssh::{Call, SshLauncher};
 use crate::carrier::{Launch, Launcher as _, output};
 use crate::config::Surroundings;
-use crate::context::{Context, Destination, UnitId};
+use crate::context::{Context, Destination, Progress, UnitId};
 use crate::hook::Hooks;
 use crate::source::{
     Base, Capabilities, Capture, Image, Remnant, Restore, RestoreRequest, Result, Source, SourceError, Stored, Unit,
@@ -71,6 +72,33 @@ impl Hosts {
         self.inventory.get_or_try_init(load).await
     }
 
+    /// Hosts that the inventory had once, each with the moment at which it was missed first. Their snapshots stay.
+    pub async fn absent(&self, cx: &Context) -> Result<BTreeMap<String, Timestamp>> {
+        let (file, hosts) = (absent::file(&self.surroundings), self.hosts(cx).await?);
+        let noted = absent::note(&file, hosts.keys().map(String::as_str), cx.world.now());
+        noted.map_err(|error| SourceError::Refused(format!("note the hosts in {}: {error}", file.display())))
+    }
+
+    /// Keys that hosts showed and nobody has approved yet.
+    pub fn waiting(&self) -> Result<Vec<Waiting>> {
+        let folder = known::folder(&self.surroundings);
+        let waiting = Store::new(&folder).waiting();
+        waiting.map_err(|error| SourceError::Refused(format!("read {}: {error}", folder.display())))
+    }
+
+    /// Puts the key of a host that nobody knows where a person will find it. Nothing depends on it.
+    async fn ask_to_approve(&self, cx: &Context, host: &Host) {
+        if self.config.connect.trust != Trust::Approve {
+            return;
+        }
+        if let Ok(key) = self.shown_key(cx, host).await {
+            let store = Store::new(known::folder(&self.surroundings));
+            if let Err(error) = store.ask(&known::names(host), &key, cx.world.now(), &host.address) {
+                cx.monitor.progress(Progress::Phase(format!("the key of {} cannot be noted: {error}", host.name)));
+            }
+        }
+    }
+
     async fn host(&self, cx: &Context, unit: &Unit) -> Result<Host> {
         self.hosts(cx).await?.get(unit.id.as_str()).cloned().ok_or(SourceError::Gone)
     }
@@ -98,8 +126,7 @@ impl Hosts {
     /// Makes a key the host's own, from now on.
     pub fn trust(&self, host: &Host, key: &PublicKey) -> Result<()> {
         let file = known::approved(&self.surroundings);
-        let folder = file.parent().unwrap_or(Path::new("/"));
-        let trusted = std::fs::create_dir_all(folder).and_then(|()| Store::new(folder).trust(&known::names(host), key));
+        let trusted = Store::new(known::folder(&self.surroundings)).trust(&known::names(host), key);
         trusted.map_err(|error| SourceError::Refused(format!("write {}: {error}", file.display())))
     }
 
@@ -157,7 +184,13 @@ impl Hosts {
     async fn connect(&self, cx: &Context, host: &Host) -> Result<(Client, Driver), Failure> {
         let program = self.program().await.map_err(|error| Failure::new("program-blocked", error))?;
         let launcher = self.launcher(host)?;
-        let started = start::start(cx, &launcher, &program, host.r#become, &Verb::Read).await?;
+        let started = match start::start(cx, &launcher, &program, host.r#become, &Verb::Read).await {
+            Err(failure) if failure.class == "host-key-unknown" => {
+                self.ask_to_approve(cx, host).await;
+                return Err(failure);
+            }
+            started => started?,
+        };
         session::greet(cx, started, self.config.nice, 0).await
     }
 
@@ -207,6 +240,10 @@ impl Source for Hosts {
     }
 
     async fn discover(&self, cx: &Context) -> Result<Vec<Unit>> {
+        for (name, since) in self.absent(cx).await? {
+            cx.monitor
+                .progress(Progress::Phase(format!("{name} is not in the inventory since {since}; what it has stays")));
+        }
         Ok(self.hosts(cx).await?.values().map(unit_of).collect())
     }
 

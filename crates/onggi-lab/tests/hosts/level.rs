@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
 
@@ -127,7 +128,12 @@ fn a_forced_command_reads_the_hosts_own_list_and_nothing_else() {
     hub.write("data/other/file", "x");
     let (allowed, other) =
         (hub.path("data/allowed").display().to_string(), hub.path("data/other").display().to_string());
-    hub.write("policy", format!("root {allowed}\ndump words echo of the host\n"));
+    let journal = UnixDatagram::bind(hub.path("journal")).unwrap();
+    journal.set_nonblocking(true).unwrap();
+    hub.write(
+        "policy",
+        format!("root {allowed}\ndump words echo of the host\nlog {}\n", hub.path("journal").display()),
+    );
     let command = format!("{} read --policy {}", installed.0.display(), hub.path("policy").display());
     let line = format!("restrict,command=\"{command}\" {}\n", server.public("client"));
     fs::write(server.path("authorized"), line).unwrap();
@@ -139,6 +145,10 @@ fn a_forced_command_reads_the_hosts_own_list_and_nothing_else() {
     hub.configure(&connect, &keys, &[("n1", listed(&server))]);
     let ended = hub.back_up();
     assert!(ended.code == Some(3) && ended.tells("denied") && ended.tells("data/other"), "{ended:?}");
+    let mut told = [0; 1000];
+    let length = journal.recv(&mut told).expect("the refusal stands in the host's own journal");
+    let told = String::from_utf8_lossy(&told[..length]).into_owned();
+    assert!(told.contains("onggi-node[") && told.ends_with(&format!("refused to read \"{other}\"")), "{told}");
     let listing = hub.onggi("ls latest").out;
     assert!(listing.contains("data/allowed/file") && !listing.contains("data/other"), "{listing}");
     assert!(listing.contains("/onggi/dump/words"), "{listing}");

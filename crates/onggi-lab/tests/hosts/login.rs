@@ -151,6 +151,14 @@ fn hosts_that_a_command_names_are_backed_up_and_one_that_is_gone_keeps_its_snaps
     list("b c");
     hub.back_up_well();
     assert_eq!(hosts(&hub), ["a", "b", "b", "c"]);
+    let listed = hub.onggi("hosts list");
+    assert!(
+        listed.out.lines().any(|line| line.starts_with("a ") && line.contains("not in the inventory since")),
+        "{listed:?}"
+    );
+    list("a b c");
+    hub.back_up_well();
+    assert!(!hub.onggi("hosts list").out.contains("not in the inventory"), "it is back");
 }
 
 fn approving(server: &Server) -> String {
@@ -165,15 +173,18 @@ fn an_unknown_host_is_sent_nothing_until_its_key_is_approved() {
     let ended = hub.back_up();
     assert!(ended.code == Some(13) && ended.tells("host-key-unknown"), "{ended:?}");
     assert!(!server.read("log").contains("Accepted"), "{}", server.read("log"));
+    let waiting = hub.onggi("hosts waiting");
     let shown = hub.onggi("hosts trust n1");
     let expected = run(Command::new("ssh-keygen").arg("-lf").arg(server.path("host.pub")));
     let expected = expected.split_whitespace().nth(1).unwrap();
     assert!(shown.out.contains(expected), "{shown:?} {expected}");
+    assert!(waiting.out.contains(expected) && waiting.out.contains("n1"), "{waiting:?}");
     let refused = hub.onggi("hosts trust n1 --fingerprint SHA256:something-else");
     assert_eq!(refused.code, Some(13), "{refused:?}");
     let approved = hub.onggi(&format!("hosts trust n1 --fingerprint {expected}"));
     assert_eq!(approved.code, Some(0), "{approved:?}");
     assert!(hub.onggi("hosts list").out.contains("approved"));
+    assert!(!hub.onggi("hosts waiting").out.contains(expected));
     hub.back_up_well();
 }
 

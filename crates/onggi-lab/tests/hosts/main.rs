@@ -8,6 +8,7 @@ mod bed;
 mod content;
 mod device;
 mod economy;
+mod hanging;
 mod import;
 mod level;
 mod login;

@@ -3,6 +3,7 @@
 mod confine;
 mod dump;
 mod hello;
+mod journal;
 mod out;
 mod owners;
 mod policy;

@@ -59,7 +59,7 @@ impl Sender {
             loop {
                 for piece in frame.chunks(STEP_BYTES) {
                     let rate = self.rate.load(Ordering::Relaxed);
-                    bucket.take(piece.len(), rate);
+                    std::thread::sleep(bucket.take(Instant::now(), piece.len(), rate));
                     out.write_all(piece)?;
                     if rate > 0 {
                         out.flush()?;
@@ -74,21 +74,24 @@ impl Sender {
     }
 }
 
-/// At most one second's worth may go at once.
+/// What was not used before may be made up for, but no more than so much.
+const BURST: Duration = Duration::from_millis(500);
+
+/// Lets so many bytes go in a second.
 struct Bucket {
     /// When all that was taken will have been earned.
     full_at: Instant,
 }
 
 impl Bucket {
-    fn take(&mut self, bytes: usize, rate: u64) {
+    /// How long to wait before so many bytes may go.
+    fn take(&mut self, now: Instant, bytes: usize, rate: u64) -> Duration {
         if rate == 0 {
-            return;
+            return Duration::ZERO;
         }
-        let now = Instant::now();
-        let burst = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
+        let burst = now.checked_sub(BURST).unwrap_or(now);
         self.full_at = self.full_at.max(burst) + Duration::from_secs_f64(bytes as f64 / rate as f64);
-        std::thread::sleep(self.full_at.saturating_duration_since(now));
+        self.full_at.saturating_duration_since(now)
     }
 }
 
@@ -137,5 +140,49 @@ impl Credit {
 
     fn account(&self) -> MutexGuard<'_, Account> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// Bytes that go between two seconds, if there is always something to send and the rate changes at the fourth.
+    fn sent(rates: [u64; 2], from: u64, to: u64) -> u64 {
+        let start = Instant::now();
+        let (mut now, mut bytes) = (start, 0);
+        let mut bucket = Bucket { full_at: start };
+        while now < start + Duration::from_secs(to) {
+            let rate = if now < start + Duration::from_secs(4) { rates[0] } else { rates[1] };
+            now += bucket.take(now, STEP_BYTES, rate);
+            if now >= start + Duration::from_secs(from) {
+                bytes += STEP_BYTES as u64;
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_rate_holds_within_a_tenth_and_a_new_one_at_once() {
+        for (rates, from, to, expected) in [
+            ([5 * MIB, 5 * MIB], 0, 10, 50 * MIB),
+            ([5 * MIB, MIB], 5, 15, 10 * MIB),
+            ([MIB, 20 * MIB], 5, 15, 200 * MIB),
+            ([MIB, 20 * MIB], 4, 6, 40 * MIB),
+        ] {
+            let sent = sent(rates, from, to);
+            assert!(sent.abs_diff(expected) <= expected / 10, "{sent} bytes at {rates:?} from {from} to {to}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_used_is_made_up_for_half_a_second_at_most() {
+        let start = Instant::now();
+        let mut bucket = Bucket { full_at: start };
+        let later = start + Duration::from_mins(1);
+        let free = (0..1000).take_while(|_| bucket.take(later, STEP_BYTES, MIB).is_zero()).count() as u64;
+        assert_eq!(free, MIB / 2 / STEP_BYTES as u64);
     }
 }

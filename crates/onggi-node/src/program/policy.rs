@@ -5,7 +5,9 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use super::journal::Journal;
 
 /// The longest file, in bytes.
 const BYTES_MAX: u64 = 64 << 10;
@@ -19,10 +21,14 @@ pub(super) struct Policy {
     dumps: Vec<(Vec<u8>, Vec<Vec<u8>>)>,
     /// The most that is sent, in bytes per second; 0: as much as the hub says.
     pub(super) rate: u64,
+    /// Where refusals are told.
+    log: PathBuf,
     /// Nobody brings files back over this program.
     denies_restore: bool,
 }
 
+/// The socket of the system's log.
+const SYSTEM_LOG: &str = "/dev/log";
 /// The node's own file, where `enroll` puts it.
 const USUAL: &str = "/etc/onggi-node.conf";
 
@@ -54,9 +60,9 @@ impl Policy {
         Self::parse(&text).map_err(|error| format!("{shown}: {error}"))
     }
 
-    /// One rule per line: `root PATH`, `dump NAME PROGRAM ARGUMENT…`, `rate BYTES`, `restore deny`.
+    /// One rule per line: `root PATH`, `dump NAME PROGRAM ARGUMENT…`, `rate BYTES`, `restore deny`, `log SOCKET`.
     fn parse(text: &str) -> Result<Self, String> {
-        let mut policy = Self { roots: Some(Vec::new()), ..Self::default() };
+        let mut policy = Self { roots: Some(Vec::new()), log: SYSTEM_LOG.into(), ..Self::default() };
         for (number, line) in text.lines().enumerate() {
             let words: Vec<&str> = line.split_whitespace().collect();
             let wrong = || format!("line {} is no rule", number + 1);
@@ -72,12 +78,18 @@ impl Policy {
                     let command = command.iter().map(|word| word.as_bytes().to_vec()).collect();
                     policy.dumps.push((name.as_bytes().to_vec(), command));
                 }
+                ["log", path] if path.starts_with('/') => policy.log = path.into(),
                 ["restore", "deny"] => policy.denies_restore = true,
                 ["rate", bytes] => policy.rate = bytes.parse().map_err(|_| wrong())?,
                 _ => return Err(wrong()),
             }
         }
         Ok(policy)
+    }
+
+    /// The journal of a node that decides for itself; with none, all is allowed and nothing to be told.
+    pub(super) fn journal(&self) -> Journal {
+        if self.is_closed() { Journal::open(&self.log) } else { Journal::default() }
     }
 
     /// The only roots; empty: all.

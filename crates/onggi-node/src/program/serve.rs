@@ -11,6 +11,7 @@ use onggi_node::{Answer, Greeting, PROTOCOL, ReadRequest, Request, STREAMS_MAX};
 
 use super::confine::confine;
 use super::hello::hello;
+use super::journal::Journal;
 use super::out::{Credit, Out};
 use super::owners::Owners;
 use super::policy::Policy;
@@ -33,6 +34,7 @@ enum Work {
 /// What all threads share.
 struct Shared {
     policy: Policy,
+    journal: Journal,
     owners: Owners,
     out: Out,
     streams: Mutex<HashMap<u64, Arc<Credit>>>,
@@ -70,7 +72,8 @@ pub(super) fn serve(policy: Policy) -> io::Result<()> {
         let _ = sender.run(); // nobody listens any more
         std::process::exit(0);
     });
-    let shared = Arc::new(Shared { policy, owners: Owners::load(), out, streams: Mutex::default() });
+    let journal = policy.journal();
+    let shared = Arc::new(Shared { policy, journal, owners: Owners::load(), out, streams: Mutex::default() });
     let (mut decoder, mut step, mut input) = (Decoder::default(), vec![0; STEP_BYTES], io::stdin().lock());
     let mut work: Option<Sender<Work>> = None;
     loop {
@@ -105,6 +108,7 @@ fn end(shared: &Shared) {
 fn greet(shared: &Arc<Shared>, greeting: &Greeting) -> io::Result<Sender<Work>> {
     let _ = rustix::process::nice(i32::from(greeting.nice.min(NICE_MAX))); // a courtesy
     limit(shared, greeting.rate);
+    shared.journal.of_run(&greeting.run);
     let (work, queue) = channel();
     let queue = Arc::new(Mutex::new(queue));
     let (told, confined) = channel();
@@ -137,6 +141,7 @@ fn take(shared: &Arc<Shared>, work: &Sender<Work>, request: Request) -> io::Resu
     match request {
         Request::Hello(_) => return Err(io::Error::other("a second greeting")),
         Request::Walk(one) => {
+            watch_root(shared, &one.root);
             let credit = shared.begin(one.stream, one.credit)?;
             let (shared, stream) = (shared.clone(), one.stream);
             thread::spawn(move || {
@@ -147,16 +152,22 @@ fn take(shared: &Arc<Shared>, work: &Sender<Work>, request: Request) -> io::Resu
             });
         }
         Request::Read(read) => {
+            watch_root(shared, &read.root);
             shared.begin(read.stream, 0)?;
             work.send(Work::Read(read)).map_err(|_| gone())?;
         }
         Request::Ranges { file, ranges } => {
+            watch_root(shared, &file.root);
             shared.begin(file.stream, 0)?;
             work.send(Work::Compare(file, ranges)).map_err(|_| gone())?;
         }
         Request::Dump { stream, name, command, seconds } => {
             let credit = shared.begin(stream, 0)?;
-            let (shared, command) = (shared.clone(), shared.policy.command(&name, command).unwrap_or_default());
+            let command = shared.policy.command(&name, command);
+            if command.is_none() {
+                shared.journal.refused("run", &name);
+            }
+            let (shared, command) = (shared.clone(), command.unwrap_or_default());
             thread::spawn(move || {
                 dump::dump(stream, &command, seconds, &credit, &shared.out);
                 shared.end(stream);
@@ -173,6 +184,13 @@ fn take(shared: &Arc<Shared>, work: &Sender<Work>, request: Request) -> io::Resu
         Request::Bye => {}
     }
     Ok(())
+}
+
+/// Whoever reads refuses it; here it is told.
+fn watch_root(shared: &Shared, root: &[u8]) {
+    if !shared.policy.allows(root) {
+        shared.journal.refused("read", root);
+    }
 }
 
 fn serve_reads(shared: &Shared, queue: &Mutex<Receiver<Work>>) {

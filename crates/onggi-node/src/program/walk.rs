@@ -357,8 +357,8 @@ fn entry_of(name: &[u8], kind: EntryKind, stat: &Stat) -> Entry {
     }
 }
 
-/// No call takes a directory and a name, so the name goes through `/proc`, at three times the cost, where the thread is
-/// not in the directory itself.
+/// No call takes a directory and a name, so the name goes through `/proc` where the thread is not in the directory itself;
+/// that costs a walk two thirds more.
 fn read_xattrs(directory: BorrowedFd<'_>, is_here: bool, entry: &mut Entry) {
     let through = || [format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(), &entry.name].concat();
     let path = if is_here { entry.name.clone() } else { through() };

@@ -11,7 +11,12 @@ use crate::source::{Result, SourceError};
 
 /// The file of approved keys, one for all sources.
 pub(super) fn approved(surroundings: &Surroundings) -> PathBuf {
-    surroundings.state.parent().unwrap_or(Path::new("/")).join("hosts.known")
+    folder(surroundings).join("hosts.known")
+}
+
+/// Where that file is, and the queue of keys that wait.
+pub(super) fn folder(surroundings: &Surroundings) -> PathBuf {
+    surroundings.state.parent().unwrap_or(Path::new("/")).to_owned()
 }
 
 /// How a host is called. What the configuration says of keys becomes a file that `ssh` reads.

@@ -199,6 +199,11 @@ impl Driver {
     /// Carries until the connection ends; answers why. Everybody who waits then learns it.
     pub(super) async fn drive(&mut self, cx: &Context, share: &Share<'_>, windows: &[RateWindow]) -> Failure {
         let zone = TimeZone::system();
+        // from the first byte on, not from the first tick
+        if let Err(failure) = self.keep_rate(share.rate(windows, cx.world.now(), &zone)).await {
+            self.routes.open().take();
+            return failure;
+        }
         let ended = loop {
             let tick = cx.world.elapsed() + RATE_STEP;
             let carried = tokio::select! {

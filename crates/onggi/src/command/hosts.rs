@@ -33,6 +33,9 @@ pub enum Verb {
     /// Lists the hosts of the inventory.
     #[command(after_help = "Example:\n  onggi hosts list")]
     List,
+    /// Lists keys that hosts showed and nobody has approved.
+    #[command(after_help = "Example:\n  onggi hosts waiting")]
+    Waiting,
     Trust(Trust),
     Enroll(Enroll),
     Authorize(Authorize),
@@ -132,6 +135,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let fleet = Fleet::open(args.source.as_deref(), session).await?;
     match args.verb {
         Verb::List => fleet.list().await,
+        Verb::Waiting => fleet.waiting(),
         Verb::Trust(args) => fleet.trust(&args).await,
         Verb::Enroll(args) => {
             let key = fleet.own_key()?;
@@ -218,12 +222,37 @@ impl<'a> Fleet<'a> {
             documents.push(json!({"name": host.name, "address": address, "key": key, "labels": host.labels}));
             table.row(vec![host.name, address, key.to_owned(), escape_text(&labels.join(" ")).into_owned()]);
         }
+        let absent = self.hosts.absent(&self.cx).await;
+        for (name, since) in absent.map_err(|error| failed("list the hosts".to_owned(), &error))? {
+            documents.push(json!({"name": name, "absent_since": since}));
+            let since = format!("not in the inventory since {}", since.strftime("%Y-%m-%d"));
+            table.row(vec![escape_text(&name).into_owned(), since, "-".to_owned(), String::new()]);
+        }
+        self.show(documents, &table);
+        Ok(Exit::Done)
+    }
+
+    fn show(&self, documents: Vec<Value>, table: &Table) {
         let output = &self.session.output;
         if output.is_json() {
             output.json(Value::Array(documents));
         } else {
             table.lines().iter().for_each(|line| output.data(line));
         }
+    }
+
+    fn waiting(&self) -> Result<Exit, Failure> {
+        let waiting = self.hosts.waiting().map_err(|error| failed("read the keys that wait".to_owned(), &error))?;
+        let mut table = Table::new(&["Host", "Key", "Fingerprint", "Seen"]);
+        let mut documents = Vec::new();
+        for one in waiting {
+            let host = one.host.split(',').next().unwrap_or_default().to_owned();
+            let kind = one.key.algorithm().to_string();
+            let fingerprint = one.key.fingerprint(onggi_source::hosts::HashAlg::Sha256).to_string();
+            documents.push(json!({"host": host, "key": kind, "fingerprint": fingerprint, "seen": one.seen}));
+            table.row(vec![escape_text(&host).into_owned(), kind, fingerprint, escape_text(&one.seen).into_owned()]);
+        }
+        self.show(documents, &table);
         Ok(Exit::Done)
     }
 
