@@ -18,7 +18,7 @@ pub(crate) enum Control {
 const KEY_PREFIX: &str = "key-";
 
 impl Control {
-    fn handle(self) -> Handle {
+    pub(crate) fn handle(self) -> Handle {
         let name = match self {
             Self::Config => "config".into(),
             Self::OldConfig => "config-1".into(),

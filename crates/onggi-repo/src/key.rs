@@ -216,8 +216,9 @@ pub(crate) async fn write(
     let made = env.compute.run(move || KeyFile::create(&secret, &master, new).map(|file| file.print())).await;
     let content = Bytes::from(made.map_err(|fault| RepoError::format("new key", fault))?);
     let id = KeyId(hash::sha256(&content));
-    control::write(storage, &Control::Key(id), content.clone()).await?;
-    storage.create(id.handle(), content).await.act(|| format!("create {}", id.handle()))?;
+    // The copy comes second: one without its key would look like that of a removed key.
+    storage.create(id.handle(), content.clone()).await.act(|| format!("create {}", id.handle()))?;
+    control::write(storage, &Control::Key(id), content).await?;
     let ReadKey { file, .. } = read(storage, id).await?;
     let secret = password.clone();
     match env.compute.run(move || file.open(&secret)).await {

@@ -29,6 +29,7 @@ pub mod archive;
 mod budget;
 mod compute;
 mod control;
+mod copies;
 pub mod copy;
 pub mod diff;
 mod environment;

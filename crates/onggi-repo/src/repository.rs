@@ -214,7 +214,7 @@ async fn read_config(storage: &dyn Storage, master: &MasterKey, problems: &mut V
     }
 }
 
-fn open_config(master: &MasterKey, sealed: &[u8]) -> Result<Config> {
+pub(crate) fn open_config(master: &MasterKey, sealed: &[u8]) -> Result<Config> {
     let mut plaintext = Vec::new();
     let opened = seal::open_into(master, sealed, &mut plaintext).and_then(|()| Config::parse(&plaintext));
     opened.map_err(|fault| RepoError::format("config", fault))

@@ -136,6 +136,10 @@ async fn check(scenario: &Scenario, memory: &Memory, kept: &Kept, torn: &[Handle
     lock.release().await.unwrap();
     let names: Vec<String> = torn.iter().flat_map(|torn| [torn.to_string(), torn.id().unwrap().to_string()]).collect();
     for problem in report.problems {
+        // Nothing is read from a copy while its original is good; but none may outlive a key.
+        if problem.class == "spare-copy" && !problem.text.contains("may still open") {
+            continue;
+        }
         let is_torn = names.iter().any(|name| problem.what.contains(name) || name.contains(&problem.what));
         assert!(is_torn, "{at}: {problem:?}");
     }

@@ -1,11 +1,14 @@
 //! Mending, in the order in which it is to be done: the index, then damaged packs, then snapshots that lost something.
-//! Each prints a plan first. Nothing is deleted: damaged files move to `onggi/quarantine/`, and what can be restored
-//! before can be restored after.
+//! Each prints a plan first. Nothing is deleted but copies of keys that are gone: damaged files move to
+//! `onggi/quarantine/`, and what can be restored before can be restored after.
 
+mod copies;
 mod index;
 mod packs;
 mod snapshots;
 
+pub use crate::copies::{CopyFault, FaultyCopy};
+pub use copies::CopyRepair;
 pub use index::IndexRepair;
 pub use packs::{PackRepair, PackSalvage};
 pub use snapshots::{DAMAGED_SUFFIX, REPAIRED, SnapshotRepair};

@@ -1,10 +1,12 @@
 //! Proving a repository: that everything a snapshot needs is announced and there (structure), and that the bytes are what
 //! their names promise (data). Nothing is written; nothing that is found ends it early.
 
+mod copies;
 mod data;
 mod structure;
 mod subset;
 
+pub(crate) use copies::SPARE_COPY;
 pub use subset::{BadSubset, ReadData};
 
 use crate::{Lock, Problem, Repository, Result};
@@ -79,6 +81,7 @@ impl Repository {
     /// Checks the structure, then as much data as asked for. The lock keeps others from removing what is being read.
     pub async fn verify(&self, lock: &Lock, data: ReadData, counters: &Arc<VerifyCounters>) -> Result<VerifyReport> {
         let mut report = VerifyReport::default();
+        copies::verify(self, &mut report).await?;
         let present = structure::verify(self, lock, counters, &mut report).await?;
         let chosen = subset::choose(self, data, present);
         counters.packs_total.store(chosen.len() as u64, Ordering::Relaxed);

@@ -1,11 +1,11 @@
-//! `onggi repository repair`: mends what can be mended, with a plan first. Nothing is deleted: what is damaged moves to
-//! the quarantine.
+//! `onggi repository repair`: mends what can be mended, with a plan first. What is damaged moves to the quarantine;
+//! nothing is deleted but spare copies of keys that are gone.
 
 use clap::Subcommand;
 use onggi_engine::exit::Exit;
 use onggi_repo::format::PackId;
 use onggi_repo::lock::LockKind;
-use onggi_repo::repair::{IndexRepair, PackRepair, SnapshotRepair};
+use onggi_repo::repair::{CopyFault, IndexRepair, PackRepair, SnapshotRepair};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -40,6 +40,17 @@ pub enum Verb {
     /// Makes snapshots without what is lost.
     #[command(after_help = "Example:\n  onggi repository repair snapshots --forget")]
     Snapshots(OfSnapshots),
+    /// Mends the spare copies of config and keys, and from them their originals.
+    #[command(after_help = "Example:\n  onggi repository repair copies --dry-run")]
+    Copies(OfCopies),
+}
+
+/// Of spare copies.
+#[derive(Debug, clap::Args)]
+pub struct OfCopies {
+    /// Show the plan; change nothing.
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
 }
 
 /// Of the index.
@@ -84,6 +95,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
             Verb::Index(args) => index(args, opened, session).await,
             Verb::Packs(args) => packs(args, opened, session).await,
             Verb::Snapshots(args) => snapshots(args, opened, session).await,
+            Verb::Copies(args) => copies(args, opened, session).await,
         })
         .await
 }
@@ -190,6 +202,32 @@ async fn snapshots(args: &OfSnapshots, opened: &Opened, session: &Session) -> Re
         session.output.talk(format_args!("snapshot {} is repaired as {}", old.short(), new.short()));
     }
     Ok(exit)
+}
+
+async fn copies(args: &OfCopies, opened: &Opened, session: &Session) -> Result<Exit, Failure> {
+    let failed = |error| Failure::repository("repair spare copies", &error);
+    let plan = opened.repo.plan_repair_copies(&opened.lock).await.map_err(failed)?;
+    for copy in &plan.copies {
+        session.output.detail(format_args!("{copy}"));
+    }
+    let [differ, originals, orphans, worthless] =
+        [CopyFault::Differs, CopyFault::OriginalLost, CopyFault::Orphan, CopyFault::Worthless]
+            .map(|fault| plan.count(fault));
+    let lines = [
+        (differ, "copy", "copies", "written anew: not what the original is"),
+        (originals, "original", "originals", "written anew from the copy: lost or damaged"),
+        (orphans, "copy", "copies", "removed: of a key that is gone"),
+        (worthless, "copy", "copies", "moved to the quarantine: damaged like the original"),
+    ];
+    let figures = json!({"rewrite": differ, "restore": originals, "remove": orphans, "quarantine": worthless});
+    show(&lines, session, figures);
+    if plan.copies.is_empty() || args.dry_run {
+        return Ok(Exit::Done);
+    }
+    session.consent("repair spare copies", "Repair the spare copies?").await?;
+    opened.repo.repair_copies(&opened.lock, &plan).await.map_err(failed)?;
+    session.output.talk("the spare copies are repaired");
+    Ok(Exit::Done)
 }
 
 fn show(lines: &[(usize, &str, &str, &str)], session: &Session, mut figures: Value) {
