@@ -5,6 +5,7 @@ mod attributes;
 mod batch;
 mod chain;
 mod compare;
+mod confine;
 mod destination;
 pub mod directory;
 mod filling;

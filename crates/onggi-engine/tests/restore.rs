@@ -7,6 +7,7 @@
 mod forge;
 
 use forge::{Forge, named};
+use landlock::{AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _};
 use onggi_engine::restore::{
     Damaged, DirectoryRestore, LeftOut, Policy, Privilege, Report, Request, RestoreError, Selection, SnapshotTree,
     locate,
@@ -108,6 +109,43 @@ async fn content_and_metadata_come_back() {
     assert_eq!((found.permissions().mode() & 0o7777, found.mtime(), found.mtime_nsec()), (0o500, forge::SECONDS, 5));
     assert_eq!(fs::metadata(case.inside("d/f")).unwrap().mtime(), forge::SECONDS);
     assert_eq!((report.files_restored, report.files_verified, report.others), (3, 3, 2));
+}
+
+/// Tries to write outside whenever something was restored, on the thread that restored it.
+#[derive(Default)]
+struct Trespasser {
+    outside: PathBuf,
+    tried: Mutex<u32>,
+}
+
+impl Watch for Trespasser {
+    fn event(&self, event: Event) {
+        if let Event::Item { .. } = event {
+            *self.tried.lock().unwrap() += 1;
+            let _ = fs::write(self.outside.join("trespass"), "evil");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_kernel_keeps_what_restores_from_writing_elsewhere() {
+    let rules = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    if rules.handle_access(AccessFs::WriteFile).is_err() {
+        assert!(std::env::var_os("CI").is_none(), "this kernel has no Landlock");
+        eprintln!("SKIPPED: this kernel has no Landlock");
+        return;
+    }
+    let case = case();
+    let nodes = vec![
+        case.forge.directory("d", 0o755, vec![case.forge.file("f", &[b"content"]), case.forge.file("empty", &[])]),
+        link("l", "../nowhere"),
+    ];
+    let bench = Bench::new("restore");
+    let restore = DirectoryRestore::plan(case.tree(nodes).await, case.request.clone(), &bench.cx).await.unwrap();
+    let watch = Arc::new(Trespasser { outside: case.folder.path().join("out"), ..Trespasser::default() });
+    let report = restore.apply(&bench.cx, watch.clone()).await.unwrap();
+    case.check(&report, &[]);
+    assert_eq!(*watch.tried.lock().unwrap(), 3);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use super::tree::SnapshotTree;
 use crate::watch::{Event, Live, Watch};
 use futures::{StreamExt, stream};
 use onggi_repo::{
-    Fetch, FetchOptions,
+    Compute, Fetch, FetchOptions,
     format::{BlobId, BlobKind, Node, NodeKind},
 };
 use onggi_source::{Context, Metadata, Problem, TreePath};
@@ -38,6 +38,8 @@ pub(super) struct Batch {
     tree: SnapshotTree,
     request: Request,
     destination: Arc<Destination>,
+    /// The threads that write: where the kernel can, they may nowhere else.
+    hands: Compute,
     live: Arc<Live>,
     watch: Arc<dyn Watch>,
     owner: Owner,
@@ -63,10 +65,12 @@ impl Batch {
         destination: Arc<Destination>,
         (live, watch): (Arc<Live>, Arc<dyn Watch>),
     ) -> Self {
+        let inside = destination.clone();
         Self {
             tree: tree.clone(),
             request: request.clone(),
             destination,
+            hands: tree.repository().env().compute.beside("restore", move || inside.confine()),
             live,
             watch,
             owner: Owner::current(),
@@ -153,6 +157,14 @@ impl Batch {
 
     /// Does what was collected.
     pub(super) async fn flush(&mut self, cx: &Context) -> Result<(), RestoreError> {
+        let hands = self.hands.clone();
+        hands.run_here(|| self.make_directories())?;
+        self.write_files(cx).await?;
+        hands.run_here(|| self.make_links())?;
+        hands.run_here(|| self.complete_directories())
+    }
+
+    fn make_directories(&mut self) -> Result<(), RestoreError> {
         for path in std::mem::take(&mut self.dirs) {
             match self.destination.make_directory(&path) {
                 Ok(()) => {
@@ -162,7 +174,11 @@ impl Batch {
                 Err(error) => self.failed(&path, error)?,
             }
         }
-        self.write_files(cx).await?;
+        Ok(())
+    }
+
+    /// Hard links, symbolic links, pipes and devices.
+    fn make_links(&mut self) -> Result<(), RestoreError> {
         for (path, first) in std::mem::take(&mut self.hard_links) {
             match self.destination.hard_link(&path, &first) {
                 Ok(()) => {
@@ -179,6 +195,10 @@ impl Batch {
                 Err(error) => self.failed(&path, error)?,
             }
         }
+        Ok(())
+    }
+
+    fn complete_directories(&mut self) -> Result<(), RestoreError> {
         for (path, metadata) in std::mem::take(&mut self.complete) {
             let set = self.destination.directory(&path);
             match set.and_then(|directory| attributes::apply(directory, &metadata, self.request.privilege, self.owner))
@@ -211,7 +231,8 @@ impl Batch {
             watch: self.watch.clone(),
             outcome: Mutex::default(),
         });
-        self.tree.repository().fetch(wanted, filling.clone(), FetchOptions::default()).await?;
+        let options = FetchOptions { threads: Some(self.hands.clone()), ..FetchOptions::default() };
+        self.tree.repository().fetch(wanted, filling.clone(), options).await?;
         let outcome = std::mem::take(&mut *filling.outcome());
         self.report.files_restored += outcome.files;
         self.report.bytes_restored += outcome.bytes;
@@ -243,7 +264,7 @@ impl Batch {
                 Err(error) => self.failed(&file.path, error)?,
             }
         }
-        let compute = &self.tree.repository().env().compute;
+        let compute = &self.hands.clone();
         let comparisons: Vec<_> = compared.into_iter().map(|file| (self.pieces(&file), file)).collect();
         let destination = &self.destination;
         let answers: Vec<_> = stream::iter(comparisons)

@@ -5,6 +5,7 @@
 //! Nothing is written under its final name before it is whole: files, links and special files are made under a
 //! temporary name and renamed, which replaces what stood there instead of following or opening it.
 
+use super::confine;
 use super::open::{OpenDirectories, SHORT};
 use onggi_source::TreePath;
 use rustix::fd::OwnedFd;
@@ -60,6 +61,14 @@ impl Destination {
             sequence: AtomicU64::new(0),
             tag,
         })
+    }
+
+    /// Keeps the calling thread from writing anywhere else, for good. A kernel without Landlock does not; then this is the
+    /// only wall.
+    pub fn confine(&self) {
+        if !confine::to(&self.root) {
+            tracing::debug!("the kernel does not keep a restore from writing elsewhere");
+        }
     }
 
     /// Whether nothing is in it. What cannot be listed is not empty.

@@ -2,7 +2,7 @@
 //! the order of the storage, not of the files; each was authenticated and hashed before it is handed out.
 
 use crate::{
-    Repository, Result,
+    Compute, Repository, Result,
     budget::{ByteBudget, Permit},
     error::{Act, Problem, RepoError, chain},
     format::{BlobId, BlobKind, MasterKey, blob},
@@ -46,17 +46,19 @@ pub trait FetchSink: Send + Sync {
 }
 
 /// How to fetch.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct FetchOptions {
     /// Reads at once; 0: what the storage says is useful.
     pub connections: usize,
     /// Bytes read and not yet handed out.
     pub memory: u64,
+    /// Who opens what was read and calls the sink; `None`: the repository's own threads.
+    pub threads: Option<Compute>,
 }
 
 impl Default for FetchOptions {
     fn default() -> Self {
-        Self { connections: 0, memory: 48 << 20 }
+        Self { connections: 0, memory: 48 << 20, threads: None }
     }
 }
 
@@ -88,6 +90,7 @@ struct Part {
 /// What all reads of one fetch share.
 struct Shared {
     repo: Repository,
+    threads: Compute,
     sink: Arc<dyn FetchSink>,
     files: Vec<File>,
     running: AtomicUsize,
@@ -103,9 +106,12 @@ struct File {
 impl Repository {
     /// Reads the contents of many files. Lost blobs are told to the sink and do not end the fetch.
     pub async fn fetch(&self, files: Vec<Fetch>, sink: Arc<dyn FetchSink>, options: FetchOptions) -> Result<()> {
-        let (plan, wanted) = plan(self, files, &sink);
+        let threads = options.threads.unwrap_or_else(|| self.env().compute.clone());
+        let (repo, told) = (self.clone(), sink.clone());
+        let (plan, wanted) = threads.run(move || plan(&repo, files, &told)).await;
         let shared = Arc::new(Shared {
             repo: self.clone(),
+            threads,
             sink,
             files: plan,
             running: AtomicUsize::new(0),
@@ -217,9 +223,9 @@ async fn read_part(shared: &Arc<Shared>, budget: &ByteBudget, part: Part) {
 fn spawn(shared: &Arc<Shared>, wanted: Wanted, sealed: Bytes, permit: Arc<Permit>) {
     shared.running.fetch_add(1, Ordering::AcqRel);
     let owner = Running(Arc::clone(shared));
-    shared.repo.env().compute.spawn(move || {
+    shared.threads.spawn(move || {
         let shared = &owner.0;
-        let buffers = shared.repo.env().compute.buffers();
+        let buffers = shared.threads.buffers();
         let mut scratch = buffers.take(wanted.location.length as usize);
         let mut plaintext = buffers.take(wanted.location.plaintext_length() as usize);
         match decode(shared.repo.master(), &wanted, &sealed, &mut scratch, &mut plaintext) {
@@ -243,20 +249,12 @@ fn decode(
 
 /// Any other copy of a blob whose first one failed.
 async fn retry(shared: &Arc<Shared>, wanted: Wanted, first: &RepoError) {
+    let owner = Arc::clone(shared);
     match shared.repo.blob(BlobKind::Data, wanted.id).await {
-        Ok(plaintext) => {
-            let owner = Arc::clone(shared);
-            shared.repo.env().compute.run(move || owner.hand_out(&wanted.places, &plaintext)).await;
-        }
+        Ok(plaintext) => shared.threads.run(move || owner.hand_out(&wanted.places, &plaintext)).await,
         Err(error) => {
-            let length = u64::from(wanted.location.plaintext_length());
             let text = format!("{}; {}", chain(first), chain(&error));
-            for place in &wanted.places {
-                let file = &shared.files[place.file as usize];
-                let problem = Problem { class: "blob-lost", what: wanted.id.to_string(), text: text.clone() };
-                shared.sink.lost(file.key, place.offset, length, problem);
-                shared.count(file);
-            }
+            shared.threads.run(move || owner.give_up(&wanted, &text)).await;
         }
     }
 }
@@ -266,6 +264,16 @@ impl Shared {
         for place in places {
             let file = &self.files[place.file as usize];
             self.sink.write(file.key, place.offset, plaintext);
+            self.count(file);
+        }
+    }
+
+    fn give_up(&self, wanted: &Wanted, text: &str) {
+        let length = u64::from(wanted.location.plaintext_length());
+        for place in &wanted.places {
+            let file = &self.files[place.file as usize];
+            let problem = Problem { class: "blob-lost", what: wanted.id.to_string(), text: text.into() };
+            self.sink.lost(file.key, place.offset, length, problem);
             self.count(file);
         }
     }
