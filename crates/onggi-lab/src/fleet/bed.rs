@@ -155,14 +155,14 @@ impl Bed {
 
     /// What rsync does for a row.
     pub fn rsync(&self, row: Row) -> Command {
-        let mut command = self.rsync_from(if row == Row::Far { self.far.to_string() } else { self.server.port() });
+        let mut command = self.rsync_from(&if row == Row::Far { self.far.to_string() } else { self.server.port() });
         command.args((row == Row::Attributes).then_some("-HAX")).arg(self.address()).arg(self.memory.join("copy"));
         command
     }
 
-    /// The seed of all this: a folder a day, where what is unchanged is a hard link to the day before.
+    /// A folder a day, where what is unchanged is a hard link to the day before.
     pub fn rsync_of_day(&self, day: u32) -> Command {
-        let mut command = self.rsync_from(self.server.port());
+        let mut command = self.rsync_from(&self.server.port());
         if let Some(before) = day.checked_sub(1) {
             command.arg(format!("--link-dest=../day-{before}"));
         }
@@ -170,7 +170,7 @@ impl Bed {
         command
     }
 
-    fn rsync_from(&self, port: String) -> Command {
+    fn rsync_from(&self, port: &str) -> Command {
         let (key, known) = (self.server.key(), self.home().join("known"));
         let (key, known) = (key.display(), known.display());
         let mut command = Command::new("rsync");

@@ -51,7 +51,7 @@ pub(super) fn write(target: &Target<'_>) -> io::Result<()> {
             length => decoder.push(&step[..length]),
         }
         while let Some(frame) = decoder.next_frame().map_err(io::Error::other)? {
-            if writer.take(Put::decode(&frame).map_err(io::Error::other)?) {
+            if writer.take(&Put::decode(&frame).map_err(io::Error::other)?) {
                 let mut out = io::stdout().lock();
                 out.write_all(&writer.written.encode())?;
                 return out.flush();
@@ -91,8 +91,8 @@ struct Writer {
 
 impl Writer {
     /// Does a step; `true`: it was the last.
-    fn take(&mut self, put: Put) -> bool {
-        let (path, done) = match &put {
+    fn take(&mut self, put: &Put) -> bool {
+        let (path, done) = match put {
             Put::Make { above, entry } => (join(above, &entry.name), self.make(above, entry)),
             Put::Fill { offset, bytes } => {
                 self.fill(*offset, bytes);

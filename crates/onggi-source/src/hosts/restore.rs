@@ -301,13 +301,11 @@ impl Sending {
             if let Some(frame) = frame {
                 return Written::decode(&frame).map_err(|error| against_protocol(&error));
             }
-            match cx.unless_stopped(self.running.read()).await?? {
-                Some(piece) => decoder.push(&piece),
-                None => {
-                    let ended = SourceError::Incomplete("the host ended before all was written".to_owned());
-                    return Err(self.why(cx, ended).await);
-                }
-            }
+            let Some(piece) = cx.unless_stopped(self.running.read()).await?? else {
+                let ended = SourceError::Incomplete("the host ended before all was written".to_owned());
+                return Err(self.why(cx, ended).await);
+            };
+            decoder.push(&piece);
         }
     }
 }
