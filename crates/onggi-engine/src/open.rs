@@ -1,6 +1,9 @@
 //! From the configuration to an open repository: its storage with limits and access, its password, and the stack of
 //! decorators around it.
 
+#[cfg(feature = "s3")]
+mod keys;
+
 use crate::{
     config::{Config, RepositoryConfig, S3Place, SftpPlace, StorageConfig, StoragePlace, value::SecretReference},
     edge::{SecretError, fetch},
@@ -159,25 +162,20 @@ async fn access(place: &StoragePlace, habits: &Habits) -> Result<Access, OpenErr
 /// The file's keys, else those of the environment as every tool reads them.
 #[cfg(feature = "s3")]
 async fn s3_access(place: &S3Place, habits: &Habits) -> Result<onggi_storage::stack::S3Access, OpenError> {
-    use onggi_storage::s3::S3Credentials;
-    use secrecy::ExposeSecret as _;
+    use onggi_storage::s3::{S3Credentials, S3Keys};
+    use std::sync::Arc;
     let variable = |names: &[&str]| names.iter().find_map(|name| habits.variables.get(*name)).cloned();
-    let credentials = match (&place.access_key, &place.secret_key) {
-        (Some(access_key), Some(secret_key)) => Some(S3Credentials {
-            access_key: fetch(access_key, &habits.variables).await?.expose_secret().to_owned(),
-            secret_key: fetch(secret_key, &habits.variables).await?,
-            session_token: match &place.session_token {
-                Some(token) => Some(fetch(token, &habits.variables).await?),
-                None => None,
-            },
-        }),
-        _ => variable(&["AWS_ACCESS_KEY_ID"]).zip(variable(&["AWS_SECRET_ACCESS_KEY"])).map(|(name, secret)| {
+    let keys = keys::PlaceKeys::of(place, habits);
+    let credentials = match &keys {
+        Some(keys) => Some(keys.fetch_now().await?),
+        None => variable(&["AWS_ACCESS_KEY_ID"]).zip(variable(&["AWS_SECRET_ACCESS_KEY"])).map(|(name, secret)| {
             let session_token = variable(&["AWS_SESSION_TOKEN"]).map(Into::into);
             S3Credentials { access_key: name, secret_key: secret.into(), session_token }
         }),
     };
     Ok(onggi_storage::stack::S3Access {
         credentials,
+        keys: keys.map(|keys| Arc::new(keys) as Arc<dyn S3Keys>),
         region: place.region.clone().or_else(|| variable(&["AWS_REGION", "AWS_DEFAULT_REGION"])),
         path_style: place.path_style,
         ca_certificates: place.ca.iter().map(|path| certificates(path)).collect::<Result<_, _>>()?,

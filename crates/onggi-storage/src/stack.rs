@@ -4,7 +4,7 @@
 mod tests;
 
 #[cfg(feature = "s3")]
-use crate::s3::{S3, S3Credentials, S3Options};
+use crate::s3::{RenewedS3, S3, S3Credentials, S3Keys, S3Options};
 #[cfg(feature = "sftp")]
 use crate::sftp::{Sftp, SftpOptions};
 use crate::{
@@ -71,6 +71,8 @@ pub struct Access {
 pub struct S3Access {
     /// Who asks; nobody for a public bucket.
     pub credentials: Option<S3Credentials>,
+    /// Where they came from, if others may come from there later.
+    pub keys: Option<Arc<dyn S3Keys>>,
     /// Where the endpoint does not tell it.
     pub region: Option<String>,
     /// Whether the bucket is a part of the path; by default it is, but at Amazon.
@@ -182,7 +184,13 @@ async fn connect(location: &Location, options: &StackOptions) -> Result<Arc<dyn 
     match location {
         Location::Local(path) => Ok(Arc::new(Local::new(path.clone()))),
         #[cfg(feature = "s3")]
-        Location::S3 { .. } => Ok(Arc::new(S3::open(s3_options(location, options)?)?)),
+        Location::S3 { .. } => {
+            let bucket = s3_options(location, options)?;
+            Ok(match options.access.s3.keys.clone() {
+                Some(keys) => Arc::new(RenewedS3::open(bucket, keys)?),
+                None => Arc::new(S3::open(bucket)?),
+            })
+        }
         #[cfg(feature = "sftp")]
         Location::Sftp { .. } => Ok(Arc::new(Sftp::open(sftp_options(location, options)?).await?)),
         #[cfg(not(all(feature = "s3", feature = "sftp")))]

@@ -98,6 +98,9 @@ pub(super) enum RawStorage {
         /// Token of a session: a secret reference.
         #[serde(default)]
         session_token: Option<String>,
+        /// How long such keys hold once they were fetched; they are fetched anew five minutes earlier.
+        #[serde(default)]
+        keys_lifetime: Option<String>,
         /// The bucket is a part of the path, not of the host name; default true.
         #[serde(default)]
         path_style: Option<bool>,

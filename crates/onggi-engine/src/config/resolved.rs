@@ -71,6 +71,8 @@ pub struct S3Place {
     pub secret_key: Option<SecretReference>,
     /// Token of a session.
     pub session_token: Option<SecretReference>,
+    /// How long keys hold once they were fetched.
+    pub keys_lifetime: Option<Duration>,
     /// The bucket is a part of the path; the protocol's habit if absent.
     pub path_style: Option<bool>,
     /// File of further trusted certificates.

@@ -6,9 +6,11 @@
 
 mod answer;
 mod options;
+mod renew;
 mod wire;
 
 pub use options::{S3Credentials, S3Options};
+pub use renew::{RenewedS3, S3Keys};
 
 use crate::{Clock, FileInfo, FileType, Handle, Properties, Result, Storage, StorageError, storage::within};
 use answer::Failure;

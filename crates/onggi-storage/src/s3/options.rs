@@ -41,6 +41,15 @@ pub struct S3Credentials {
     pub session_token: Option<SecretString>,
 }
 
+impl S3Credentials {
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let token = self.session_token.as_ref().map(ExposeSecret::expose_secret);
+        self.access_key == other.access_key
+            && self.secret_key.expose_secret() == other.secret_key.expose_secret()
+            && token == other.session_token.as_ref().map(ExposeSecret::expose_secret)
+    }
+}
+
 impl S3Options {
     pub(super) fn trust(&self) -> Trust<'_> {
         Trust { ca_certificates: &self.ca_certificates, proxy: self.proxy.as_deref() }

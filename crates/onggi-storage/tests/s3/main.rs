@@ -5,6 +5,7 @@
 
 mod faults;
 mod identity;
+mod renew;
 mod second;
 mod service;
 
