@@ -52,6 +52,9 @@ impl RetryLimits {
     };
 }
 
+/// A disk of this machine that answers wrongly is broken or gone: what does not pass at once does not pass.
+const LOCAL_FAULT_BUDGET: Duration = Duration::from_secs(10);
+
 /// What earlier attempts of a call may have done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Before {
@@ -89,6 +92,7 @@ impl Retry {
     ) -> Result<T> {
         let mut before = Before::Nothing;
         let mut attempts = Attempts::new(self.limits, &*self.clock);
+        attempts.is_local = self.inner.properties().is_local;
         loop {
             let error = match attempt(before).await {
                 Err(error) if error.is_transient() => error,
@@ -156,11 +160,12 @@ struct Attempts<'a> {
     clock: &'a dyn Clock,
     number: u32,
     failed_first_at: Option<Duration>,
+    is_local: bool,
 }
 
 impl<'a> Attempts<'a> {
     fn new(limits: RetryLimits, clock: &'a dyn Clock) -> Self {
-        Self { limits, clock, number: 0, failed_first_at: None }
+        Self { limits, clock, number: 0, failed_first_at: None, is_local: false }
     }
 
     /// Waits before the next attempt; gives the error back if there is to be none.
@@ -168,7 +173,11 @@ impl<'a> Attempts<'a> {
         let now = self.clock.elapsed();
         let failed_first_at = *self.failed_first_at.get_or_insert(now);
         let wait = self.wait(&error);
-        if !error.is_transient() || now.saturating_add(wait) > failed_first_at + self.limits.budget {
+        let budget = match &error {
+            StorageError::Faulty(_) if self.is_local => self.limits.budget.min(LOCAL_FAULT_BUDGET),
+            _ => self.limits.budget,
+        };
+        if !error.is_transient() || now.saturating_add(wait) > failed_first_at + budget {
             return Err(error);
         }
         let cause = std::error::Error::source(&error).map(ToString::to_string);

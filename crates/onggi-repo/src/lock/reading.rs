@@ -11,9 +11,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 use onggi_storage::{FileInfo, FileType};
 use std::time::Duration;
 
-/// Pauses before an unreadable lock is read again.
+/// Pauses before an unreadable lock is read again: one that is being written is whole by then.
 const PAUSES: [Duration; 4] =
-    [Duration::from_secs(5), Duration::from_secs(10), Duration::from_secs(20), Duration::from_secs(20)];
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
 /// Locks read at once.
 const AT_ONCE: usize = 8;
 

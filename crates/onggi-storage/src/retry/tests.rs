@@ -44,6 +44,14 @@ async fn a_retried_storage_is_a_storage() {
 }
 
 #[tokio::test]
+async fn a_disk_of_this_machine_that_is_gone_is_given_up_soon() {
+    let faulty = Faulty::new(Arc::new(Memory::new())).with(Rule::new(Fault::Error(Failure::Faulty)).always());
+    let bench = over(Memory::new(), Arc::new(faulty));
+    assert!(matches!(bench.retry.stat(pack(1)).await, Err(StorageError::Faulty(_))));
+    assert!(bench.clock.elapsed() <= Duration::from_secs(10), "{:?}", bench.clock.elapsed());
+}
+
+#[tokio::test]
 async fn faults_that_pass_do_not_show() {
     for seed in 0..50 {
         let faulty =
