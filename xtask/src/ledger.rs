@@ -54,6 +54,19 @@ fn added(old: &str, totals: &[Total], at: &str) -> String {
     table(&["what", "runs", "struck", "last, and at which commit"], &rows)
 }
 
+/// Enters a row in the place of the one that begins like it; rows are in the order of their first cells.
+pub fn replace(heading: &str, head: &[&str], row: Vec<String>) -> Result<()> {
+    write(heading, &replaced(&section(heading)?, head, row))
+}
+
+fn replaced(old: &str, head: &[&str], row: Vec<String>) -> String {
+    let mut rows: Vec<Vec<String>> = old.lines().filter(|line| line.starts_with("| ")).skip(1).map(cells).collect();
+    rows.retain(|other| other[0] != row[0]);
+    rows.push(row);
+    rows.sort();
+    table(head, &rows)
+}
+
 fn cells(line: &str) -> Vec<String> {
     let mut cells: Vec<_> = line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
     cells.resize(4, String::new());
@@ -115,6 +128,15 @@ mod tests {
         let more = [Total::parse("ledger: kill | 5 | 2").unwrap(), Total::parse("ledger: fuzz | 7").unwrap()];
         let rows: Vec<_> = added(old, &more, "now").lines().skip(2).map(str::to_owned).collect();
         assert_eq!(rows, ["| kill | 15 | 6 | now |", "| cut | 1 |  | then |", "| fuzz | 7 |  | now |"]);
+    }
+
+    #[test]
+    fn a_row_takes_the_place_of_the_one_before() {
+        let old = "| fault | found by |\n|---|---|\n| SB01 | nothing |\n| SB03 | x |\n";
+        let replaced = |name: &str| replaced(old, &["fault", "found by"], vec![name.into(), "y".into()]);
+        let rows = |text: String| text.lines().skip(2).map(|line| cells(line)[..2].join(" ")).collect::<Vec<_>>();
+        assert_eq!(rows(replaced("SB01")), ["SB01 y", "SB03 x"]);
+        assert_eq!(rows(replaced("SB02")), ["SB01 nothing", "SB02 y", "SB03 x"]);
     }
 
     #[test]

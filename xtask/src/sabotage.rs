@@ -23,6 +23,9 @@ const VARIABLE: &str = "ONGGI_SABOTAGE";
 /// What the lists of this project call a fault.
 const PREFIX: &str = "SB";
 
+/// Of the table in the ledger.
+const HEAD: [&str; 4] = ["fault", "where", "what it does", "found by"];
+
 /// Which faults.
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -50,7 +53,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     choose("none")?;
     let programs = compiled::programs()?;
     let mut trials = Trials::new(&programs);
-    let mut rows = Vec::new();
     let mut missed = Vec::new();
     for fault in &faults {
         let found = trials.find(&fault.name, &fault.package)?;
@@ -59,12 +61,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             None => println!("{}: MISSED ({} in {})", fault.name, fault.text, fault.package),
         }
         missed.extend(found.is_none().then(|| fault.name.clone()));
-        rows.push(row(fault, found.as_ref()));
+        if arguments.record {
+            ledger::replace("Sabotage", &HEAD, row(fault, found.as_ref()))?;
+        }
     }
     println!("{} of {} faults found", faults.len() - missed.len(), faults.len());
-    if arguments.record {
-        ledger::write("Sabotage", &ledger::table(&["fault", "where", "what it does", "found by"], &rows))?;
-    }
     ensure!(missed.is_empty(), "no test finds {}", missed.join(", "));
     Ok(())
 }
