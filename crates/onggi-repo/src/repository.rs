@@ -200,6 +200,8 @@ async fn read_config(storage: &dyn Storage, master: &MasterKey, problems: &mut V
     let first = storage.read(Handle::Config, None).await.act(|| "read config".into());
     let error = match first.and_then(|sealed| open_config(master, &sealed)) {
         Ok(config) => return Ok(config),
+        // What a newer program wrote is no damage, and its copy may be of before.
+        Err(error @ RepoError::Newer { .. }) => return Err(error),
         Err(error) if error.is_damage() || error.is_not_found() => error,
         Err(error) => return Err(error),
     };

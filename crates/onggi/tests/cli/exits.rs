@@ -161,6 +161,41 @@ fn x14_not_reached_in_time() {
     assert!(matches!(run.code, 8 | 14), "{run:?}");
 }
 
+/// Answers every request alike, until the test ends.
+#[cfg(feature = "s3")]
+fn service(status: &'static str, header: &'static str) -> String {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let (mut request, mut part) = (Vec::new(), [0; 4096]);
+            while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+                match connection.read(&mut part) {
+                    Ok(length) if length > 0 => request.extend_from_slice(&part[..length]),
+                    _ => break,
+                }
+            }
+            let answer = format!("HTTP/1.1 {status}\r\n{header}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let _ = connection.write_all(answer.as_bytes());
+        }
+    });
+    format!("s3:http://{address}/bucket")
+}
+
+#[test]
+#[cfg(feature = "s3")]
+fn x13_of_another_region_and_of_a_redirect() {
+    let env = Environment::with_repository();
+    let region = service("301 Moved Permanently", "x-amz-bucket-region: eu-north-1");
+    let run = env.run(["snapshots", "--repo", &region]).expect(13);
+    assert!(run.talk.contains("set region to it"), "{}", run.talk);
+    let elsewhere = service("307 Temporary Redirect", "location: http://127.0.0.1:9/");
+    let run = env.run(["snapshots", "--repo", &elsewhere]).expect(13);
+    assert!(run.talk.contains("redirects are refused"), "{}", run.talk);
+}
+
 #[test]
 fn x101_is_never_seen_with_a_closed_stdout() {
     let env = Environment::with_repository();

@@ -101,6 +101,15 @@ fn every_fault_of_the_configuration_is_told_at_once() {
 }
 
 #[test]
+fn a_configuration_of_a_hundred_megabytes_is_refused() {
+    let env = Environment::with_repository();
+    env.write("onggi.yaml", "version: 1\n");
+    fs::OpenOptions::new().write(true).open(env.path("onggi.yaml")).unwrap().set_len(100 << 20).unwrap();
+    let run = env.run(["config", "check", "--config", "onggi.yaml"]).expect(2);
+    assert!(run.data.contains("more than 4194304 bytes"), "{run:?}");
+}
+
+#[test]
 fn configured_names_are_used() {
     let env = Environment::with_repository();
     let at = |path: &str| env.path(path).display().to_string();

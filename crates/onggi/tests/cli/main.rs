@@ -9,6 +9,7 @@ mod terminal;
 mod cronjob;
 mod exits;
 mod first_minutes;
+mod forged;
 mod help;
 mod inputs;
 mod interrupted;
