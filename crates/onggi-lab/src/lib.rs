@@ -1,6 +1,7 @@
 //! The test lab: what spans crates or needs real programs and services. Never shipped; nothing that is depends on it.
 
 pub mod bench;
+pub mod bosh;
 pub mod compare;
 pub mod corpus;
 pub mod describe;

@@ -91,6 +91,6 @@ impl Dialog {
     }
 }
 
-fn lost(error: russh::Error) -> SshError {
+pub(crate) fn lost(error: russh::Error) -> SshError {
     SshError::Unreachable(error.into())
 }

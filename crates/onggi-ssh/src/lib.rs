@@ -5,13 +5,17 @@
 //! called. Nothing here asks the environment, reads a clock or waits with a limit: callers hand in the time and bound
 //! each call.
 
+mod authenticate;
 pub mod error;
 pub mod exec;
 mod forward;
 pub mod known_hosts;
 pub mod login;
+pub mod pipe;
 pub mod store;
 
+pub use authenticate::private_key;
 pub use error::{HostError, LoginError, SshError};
-pub use login::{Login, Session, Trust, host_name, login, shown_key};
-pub use russh::keys::{HashAlg, PublicKey};
+pub use login::{Login, Session, Trust, host_name, login, login_over, shown_key};
+pub use pipe::{Event, Opened, Pipe};
+pub use russh::keys::{HashAlg, PrivateKey, PublicKey};

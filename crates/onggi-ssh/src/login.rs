@@ -1,26 +1,24 @@
 //! From an address to an authenticated SSH connection: the other side proves who it is, then we do.
 
-use crate::error::{HostError, LoginError, SshError, fingerprint};
+use crate::authenticate::authenticate;
+use crate::error::{HostError, SshError, fingerprint};
 use crate::known_hosts::KnownHosts;
 use jiff::Timestamp;
 use russh::{
-    MethodKind, Preferred, SshId,
-    client::{self, AuthResult, Handle, KeyboardInteractiveAuthResponse},
-    keys::{
-        Algorithm, Certificate, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate,
-        agent::{AgentIdentity, client::AgentClient},
-    },
+    Preferred, SshId,
+    client::{self, Handle},
+    keys::{Algorithm, PrivateKey, PublicKey, PublicKeyOrCertificate},
 };
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use std::{
     borrow::Cow,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::{
-    net::{TcpStream, UnixStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
     sync::watch,
 };
 
@@ -28,12 +26,6 @@ use tokio::{
 pub const LOGIN: Duration = Duration::from_mins(1);
 /// A connection on which nothing answers for three of these is lost.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// Servers close the connection after a few tries (6 in OpenSSH); the files and the password need some of them.
-const AGENT_KEYS_MAX: usize = 4;
-/// Questions of a login dialog that are answered.
-const DIALOG_ROUNDS_MAX: usize = 4;
-/// Bytes of a certificate's file; those of OpenSSH have about 2000.
-const CERTIFICATE_BYTES_MAX: u64 = 64 << 10;
 
 type Result<T> = std::result::Result<T, SshError>;
 
@@ -48,7 +40,9 @@ pub struct Login {
     pub alias: Option<String>,
     /// Who logs in there.
     pub user: String,
-    /// Private keys, tried in this order. Others may not be able to read them.
+    /// Private keys at hand, tried first.
+    pub keys: Vec<Arc<PrivateKey>>,
+    /// Files of private keys, tried in this order. Others may not be able to read them.
     pub identity_files: Vec<PathBuf>,
     /// The certificate that an authority gave for the first of these keys.
     pub certificate: Option<PathBuf>,
@@ -75,13 +69,16 @@ pub enum Trust {
     Files(Vec<PathBuf>),
     /// This one, as `SHA256:…` or as a line `ssh-ed25519 AAAA…`.
     Pinned(String),
+    /// Whichever it shows, those that these files name first: the caller judges [`Session::host_key`] afterwards, and
+    /// answers for what it sent until then.
+    Any(Vec<PathBuf>),
 }
 
 impl Login {
     /// The window of a connection that carries files.
     pub const WINDOW_BYTES: u32 = 16 << 20;
 
-    fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         host_name(&self.host, self.port)
     }
 
@@ -104,9 +101,20 @@ pub struct Session {
     /// Fails as soon as the connection has ended.
     pub end: watch::Receiver<()>,
     announced: Arc<Mutex<Vec<PublicKey>>>,
+    shown: Arc<Mutex<Option<PublicKey>>>,
 }
 
 impl Session {
+    /// The key by which the host proved who it is.
+    pub fn host_key(&self) -> Option<PublicKey> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the connection has ended.
+    pub fn has_ended(&self) -> bool {
+        self.end.has_changed().is_err()
+    }
+
     /// The keys that the host announced for later, once it has proved to hold them all; empty without a proof.
     ///
     /// The connection itself is proof of the key that is known, so that a host can go over to new ones by itself.
@@ -126,6 +134,16 @@ pub async fn login(options: &Login) -> Result<Session> {
     Ok(session)
 }
 
+/// The same over a way that somebody else has made.
+pub async fn login_over<S>(options: &Login, stream: S) -> Result<Session>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut session = shake_hands(options, Trusted::load(options).await?, stream).await?;
+    authenticate(&mut session.ssh, options).await?;
+    Ok(session)
+}
+
 /// The key that a host shows, which nobody may believe yet. Nothing but the handshake is sent.
 pub async fn shown_key(host: &str, port: u16, legacy: bool) -> Result<PublicKey> {
     let nobody = Login {
@@ -133,6 +151,7 @@ pub async fn shown_key(host: &str, port: u16, legacy: bool) -> Result<PublicKey>
         port,
         alias: None,
         user: String::new(),
+        keys: Vec::new(),
         identity_files: Vec::new(),
         certificate: None,
         identity_passphrase: None,
@@ -153,11 +172,11 @@ pub async fn shown_key(host: &str, port: u16, legacy: bool) -> Result<PublicKey>
     }
 }
 
-fn unreachable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> SshError {
+pub(crate) fn unreachable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> SshError {
     SshError::Unreachable(cause.into())
 }
 
-fn denied(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> SshError {
+pub(crate) fn denied(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> SshError {
     SshError::Denied(cause.into())
 }
 
@@ -166,6 +185,13 @@ async fn connect(options: &Login) -> Result<Session> {
     let stream = TcpStream::connect((options.host.as_str(), options.port)).await.map_err(unreachable)?;
     // Small packets of a pipeline must not wait for each other.
     stream.set_nodelay(true).map_err(unreachable)?;
+    shake_hands(options, trusted, stream).await
+}
+
+async fn shake_hands<S>(options: &Login, trusted: Trusted, stream: S) -> Result<Session>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let config = client::Config {
         client_id: SshId::Standard(Cow::Borrowed("SSH-2.0-onggi")),
         window_size: options.window_bytes,
@@ -178,9 +204,16 @@ async fn connect(options: &Login) -> Result<Session> {
     let refusal = Arc::new(Mutex::new(None));
     let announced = Arc::new(Mutex::new(Vec::new()));
     let (alive, end) = watch::channel(());
-    let doorkeeper = Doorkeeper { trusted, refusal: refusal.clone(), announced: announced.clone(), _alive: alive };
+    let shown = Arc::new(Mutex::new(None));
+    let doorkeeper = Doorkeeper {
+        trusted,
+        refusal: refusal.clone(),
+        announced: announced.clone(),
+        shown: shown.clone(),
+        _alive: alive,
+    };
     let connected = client::connect_stream(Arc::new(config), stream, doorkeeper).await;
-    connected.map(|ssh| Session { ssh, end, announced }).map_err(|error| {
+    connected.map(|ssh| Session { ssh, end, announced, shown }).map_err(|error| {
         let refusal = refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (refusal, error) {
             (Some(refusal), _) => SshError::Identity(Box::new(refusal)),
@@ -222,7 +255,7 @@ struct Trusted {
 impl Trusted {
     async fn load(options: &Login) -> Result<Self> {
         let mut known = KnownHosts::default();
-        if let Trust::Files(files) = &options.trust {
+        if let Trust::Files(files) | Trust::Any(files) = &options.trust {
             for file in files {
                 match tokio::fs::read(file).await {
                     Ok(text) => known.add(file, &String::from_utf8_lossy(&text)),
@@ -253,7 +286,7 @@ impl Trusted {
     fn algorithms(&self, legacy: bool) -> Vec<Algorithm> {
         let pinned = match &self.trust {
             Trust::Pinned(pin) => PublicKey::from_openssh(pin).ok(),
-            Trust::Files(_) => None,
+            Trust::Files(_) | Trust::Any(_) => None,
         };
         let mut known = self.known.algorithms(&self.host, self.port);
         known.extend(pinned.map(|key| key.algorithm()));
@@ -270,6 +303,7 @@ impl Trusted {
         let key = shown.public_key();
         match (&self.trust, shown.certificate()) {
             (Trust::Pinned(pinned), _) => self.not_pinned(pinned, &key),
+            (Trust::Any(_), _) => None,
             (Trust::Files(files), Some(certificate)) => {
                 let verdict = self.known.judge_certificate(&self.host, self.port, certificate, self.now);
                 HostError::of(verdict, &self.host, self.port, &key, files)
@@ -310,6 +344,7 @@ pub struct Doorkeeper {
     trusted: Trusted,
     refusal: Arc<Mutex<Option<HostError>>>,
     announced: Arc<Mutex<Vec<PublicKey>>>,
+    shown: Arc<Mutex<Option<PublicKey>>>,
     /// Dropped with this, which the task of the connection owns.
     _alive: watch::Sender<()>,
 }
@@ -319,6 +354,7 @@ impl client::Handler for Doorkeeper {
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> std::result::Result<bool, russh::Error> {
         let refusal = self.trusted.refusal(shown);
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown.public_key());
         let is_trusted = refusal.is_none();
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
         Ok(is_trusted)
@@ -332,146 +368,5 @@ impl client::Handler for Doorkeeper {
     ) -> std::result::Result<(), russh::Error> {
         *self.announced.lock().unwrap_or_else(PoisonError::into_inner) = keys;
         Ok(())
-    }
-}
-
-async fn authenticate(session: &mut Handle<Doorkeeper>, options: &Login) -> Result<()> {
-    let mut offered = Vec::new();
-    if offer_files(session, options, &mut offered).await?
-        || offer_agent(session, options, &mut offered).await?
-        || offer_password(session, options, &mut offered).await?
-    {
-        return Ok(());
-    }
-    let offered = if offered.is_empty() { "no key, agent or password is given".into() } else { offered.join(", ") };
-    Err(denied(LoginError { user: options.user.clone(), host: options.shown(), offered }))
-}
-
-async fn offer_files(session: &mut Handle<Doorkeeper>, options: &Login, offered: &mut Vec<String>) -> Result<bool> {
-    for (number, file) in options.identity_files.iter().enumerate() {
-        let key = Arc::new(load_key(file, options).await?);
-        if let Some(path) = options.certificate.as_ref().filter(|_| number == 0) {
-            offered.push(format!("certificate {}", path.display()));
-            let certificate = load_certificate(path).await?;
-            let answer = session.authenticate_openssh_cert(&options.user, key.clone(), certificate).await;
-            if is_success(&answer, options, offered)? {
-                return Ok(true);
-            }
-        }
-        offered.push(format!("key {}", file.display()));
-        let hash = rsa_hash(session, &key.algorithm()).await?;
-        let key = PrivateKeyWithHashAlg::new(key, hash);
-        let answer = session.authenticate_publickey(&options.user, key).await;
-        if is_success(&answer, options, offered)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// The strongest hash that the server takes with an RSA key.
-async fn rsa_hash(session: &Handle<Doorkeeper>, algorithm: &Algorithm) -> Result<Option<russh::keys::HashAlg>> {
-    if !matches!(algorithm, Algorithm::Rsa { .. }) {
-        return Ok(None);
-    }
-    // A server that does not tell is old or shy; SHA-2 has been understood for long.
-    let told = session.best_supported_rsa_hash().await.map_err(unreachable)?;
-    Ok(told.unwrap_or(Some(russh::keys::HashAlg::Sha256)))
-}
-
-async fn load_key(file: &Path, options: &Login) -> Result<PrivateKey> {
-    let denied = |text: String| denied(format!("key {}: {text}", file.display()));
-    let metadata = tokio::fs::metadata(file).await.map_err(|error| denied(error.to_string()))?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(denied(format!("others can read it (mode {mode:04o}, not above 0600)")));
-    }
-    let (path, passphrase) = (file.to_owned(), options.identity_passphrase.clone());
-    // Opening an encrypted key takes its while on purpose.
-    let load = move || russh::keys::load_secret_key(path, passphrase.as_ref().map(ExposeSecret::expose_secret));
-    let loaded = tokio::task::spawn_blocking(load).await.map_err(|error| denied(error.to_string()))?;
-    loaded.map_err(|error| denied(error.to_string()))
-}
-
-async fn load_certificate(file: &Path) -> Result<Certificate> {
-    let denied = |text: String| denied(format!("certificate {}: {text}", file.display()));
-    let metadata = tokio::fs::metadata(file).await.map_err(|error| denied(error.to_string()))?;
-    if metadata.len() > CERTIFICATE_BYTES_MAX {
-        return Err(denied("it is too long to be one".to_owned()));
-    }
-    let text = tokio::fs::read_to_string(file).await.map_err(|error| denied(error.to_string()))?;
-    Certificate::from_openssh(text.trim()).map_err(|error| denied(error.to_string()))
-}
-
-async fn offer_agent(session: &mut Handle<Doorkeeper>, options: &Login, offered: &mut Vec<String>) -> Result<bool> {
-    let Some(socket) = &options.agent else { return Ok(false) };
-    let identities = async {
-        let mut agent = AgentClient::connect(UnixStream::connect(socket).await?);
-        let identities = agent.request_identities().await?;
-        Ok::<_, russh::keys::Error>((agent, identities))
-    };
-    let (mut agent, identities) = match identities.await {
-        Ok(found) => found,
-        Err(error) => {
-            offered.push(format!("agent {} ({error})", socket.display()));
-            return Ok(false);
-        }
-    };
-    let keys = identities.into_iter().filter_map(|identity| match identity {
-        AgentIdentity::PublicKey { key, .. } => Some(key),
-        AgentIdentity::Certificate { .. } => None,
-    });
-    for key in keys.take(AGENT_KEYS_MAX) {
-        offered.push(format!("agent's key {}", fingerprint(&key)));
-        let hash = rsa_hash(session, &key.algorithm()).await?;
-        let answer = session.authenticate_publickey_with(&options.user, key, hash, &mut agent).await;
-        if matches!(answer, Ok(AuthResult::Success)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-async fn offer_password(session: &mut Handle<Doorkeeper>, options: &Login, offered: &mut Vec<String>) -> Result<bool> {
-    let Some(password) = &options.password else { return Ok(false) };
-    offered.push("password".into());
-    let answer = session.authenticate_password(&options.user, password.expose_secret()).await;
-    if is_success(&answer, options, offered)? {
-        return Ok(true);
-    }
-    let Ok(AuthResult::Failure { remaining_methods, .. }) = answer else { return Ok(false) };
-    if !remaining_methods.contains(&MethodKind::KeyboardInteractive) {
-        return Ok(false);
-    }
-    let start = session.authenticate_keyboard_interactive_start(&options.user, None).await;
-    let mut answer = start.map_err(unreachable)?;
-    for _ in 0..DIALOG_ROUNDS_MAX {
-        let prompts = match answer {
-            KeyboardInteractiveAuthResponse::Success => return Ok(true),
-            KeyboardInteractiveAuthResponse::Failure { .. } => return Ok(false),
-            KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } => prompts,
-        };
-        // Only a hidden question asks for the password.
-        let reply = prompts.iter().map(|prompt| if prompt.echo { "" } else { password.expose_secret() });
-        let reply = reply.map(str::to_owned).collect();
-        answer = session.authenticate_keyboard_interactive_respond(reply).await.map_err(unreachable)?;
-    }
-    Ok(false)
-}
-
-/// A server that hangs up after too many tries has refused; before the first answer the line may have broken.
-fn is_success(
-    answer: &std::result::Result<AuthResult, russh::Error>,
-    options: &Login,
-    offered: &[String],
-) -> Result<bool> {
-    match answer {
-        Ok(answer) => Ok(answer.success()),
-        Err(error) if offered.len() > 1 => Err(denied(LoginError {
-            user: options.user.clone(),
-            host: options.shown(),
-            offered: format!("{} ({error})", offered.join(", ")),
-        })),
-        Err(error) => Err(unreachable(error.to_string())),
     }
 }

@@ -25,6 +25,8 @@ mod value;
 mod watcher;
 mod world;
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -33,11 +35,15 @@ use onggi_engine::exit::Exit;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
 use crate::cli::Cli;
+use crate::command::Command;
 use crate::failure::Failure;
 use crate::output::{Output, Style, Verbosity};
 
 fn main() -> ExitCode {
     protect_secrets();
+    if let Some(words) = bbr_words(std::env::args_os().collect()) {
+        return command::bbr::run(words);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(refusal) => {
@@ -45,6 +51,9 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(refusal.exit_code()).unwrap_or(Exit::Usage.code()));
         }
     };
+    if let Command::Bbr(args) = cli.command {
+        return command::bbr::run(args.words);
+    }
     let output = Arc::new(Output::standard(style_of(&cli)));
     log::start(&output);
     let exit = run(cli, &output).unwrap_or_else(|failure| {
@@ -60,6 +69,17 @@ fn main() -> ExitCode {
         |()| exit,
     );
     ExitCode::from(exit.code())
+}
+
+/// What `bbr` is given, by that name or by the verb: words of its own, of which none is a flag of onggi.
+fn bbr_words(mut words: Vec<OsString>) -> Option<Vec<OsString>> {
+    let name = words.first().map(Path::new).and_then(Path::file_name);
+    let skipped = match (name, words.get(1)) {
+        (Some(name), _) if name == "bbr" => 1,
+        (_, Some(verb)) if verb == "bbr" => 2,
+        _ => return None,
+    };
+    Some(words.split_off(skipped))
 }
 
 fn run(cli: Cli, output: &Arc<Output>) -> Result<Exit, Failure> {

@@ -165,6 +165,7 @@ fn options(server: &Sshd, trust: Trust) -> Login {
         port: server.port().parse().unwrap(),
         alias: None,
         user: server.user(),
+        keys: Vec::new(),
         identity_files: vec![server.key()],
         certificate: None,
         identity_passphrase: None,

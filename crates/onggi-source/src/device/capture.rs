@@ -108,6 +108,7 @@ impl<'a> Reading<'a> {
             port: self.device.port,
             alias: Some(self.device.name.clone()),
             user: connect.user.clone(),
+            keys: Vec::new(),
             identity_files: connect.key.iter().map(|key| surroundings.working_directory.join(key)).collect(),
             certificate: None,
             identity_passphrase: None,

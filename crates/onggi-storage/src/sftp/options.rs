@@ -62,6 +62,7 @@ impl SftpOptions {
             port: self.port,
             alias: None,
             user: self.user.clone(),
+            keys: Vec::new(),
             identity_files: self.identity_files.clone(),
             certificate: None,
             identity_passphrase: self.identity_passphrase.clone(),

@@ -1,6 +1,7 @@
 //! The commands: one file each, with its arguments, what it does, and how it shows it.
 
 pub mod backup;
+pub mod bbr;
 pub mod completion;
 pub mod config;
 pub mod copy;
@@ -54,6 +55,7 @@ pub enum Command {
     Hosts(hosts::Args),
     Drill(drill::Args),
     Etcd(etcd::Args),
+    Bbr(bbr::Args),
     Config(config::Args),
     Completion(completion::Args),
     Man(man::Args),
@@ -110,6 +112,8 @@ pub async fn run(cli: Cli, output: &Arc<Output>) -> Result<Exit, Failure> {
         Command::Repair(args) => repository::repair::run(args, session).await,
         Command::Unlock(args) => repository::unlock::run(args, session).await,
         Command::Key(args) => repository::key::run(args, session).await,
-        Command::Completion(_) | Command::Man(_) | Command::Reference(_) => unreachable!("answered above"),
+        Command::Bbr(_) | Command::Completion(_) | Command::Man(_) | Command::Reference(_) => {
+            unreachable!("answered above")
+        }
     }
 }

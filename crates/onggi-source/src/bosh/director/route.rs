@@ -97,6 +97,7 @@ impl Route {
                     port: address.port,
                     alias: None,
                     user,
+                    keys: Vec::new(),
                     identity_files: vec![key],
                     certificate: None,
                     identity_passphrase: None,

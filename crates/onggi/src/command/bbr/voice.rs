@@ -1,0 +1,82 @@
+//! Lines of the log, as `bbr` writes them, held back while a question is open.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::tz::TimeZone;
+use onggi_source::bosh::{Level, Talk};
+use onggi_storage::Clock;
+
+/// Writes the log.
+pub struct Voice {
+    clock: Arc<dyn Clock>,
+    zone: TimeZone,
+    is_debug: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    is_paused: bool,
+    /// What is to be written once the question is answered.
+    waiting: String,
+}
+
+impl Voice {
+    /// One that writes to standard output.
+    pub fn new(clock: Arc<dyn Clock>, is_debug: bool) -> Self {
+        Self { clock, zone: TimeZone::system(), is_debug, state: Mutex::default() }
+    }
+
+    /// In which its times are.
+    pub fn zone(&self) -> TimeZone {
+        self.zone.clone()
+    }
+
+    /// Writes a text as it is.
+    pub fn plain(&self, text: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.is_paused {
+            state.waiting.push_str(text);
+        } else {
+            out(text);
+        }
+    }
+
+    /// Holds everything back.
+    pub fn pause(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_paused = true;
+    }
+
+    /// Writes what was held back, and goes on.
+    pub fn resume(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.is_paused = false;
+        out(&std::mem::take(&mut state.waiting));
+    }
+}
+
+impl Talk for Voice {
+    fn say(&self, level: Level, line: &str) {
+        let word = match level {
+            Level::Debug if !self.is_debug => return,
+            Level::Debug => "DEBUG",
+            Level::Info => "INFO",
+            Level::Warn => "WARN",
+            Level::Error => "ERROR",
+        };
+        let now = self.clock.now().to_zoned(self.zone.clone());
+        self.plain(&format!("[bbr] {} {word} - {line}\n", now.strftime("%Y/%m/%d %H:%M:%S")));
+    }
+}
+
+/// Writes to standard output; a reader that is gone stops no backup.
+pub fn out(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Writes to standard error.
+pub fn err(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}

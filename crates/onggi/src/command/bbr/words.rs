@@ -1,0 +1,232 @@
+//! Pure: the words of `bbr`. Flags of a parent stand before its verb, flags of the verb behind it.
+
+use std::path::PathBuf;
+
+use super::flag::{Flag, Given, read};
+use super::help::{self, Topic};
+use super::host::{self, Host};
+
+/// What is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// To be told how it is called.
+    Help(Topic),
+    /// To be told which version it is.
+    Version,
+    /// Something that there is not, which is no error.
+    Unknown(String),
+    /// Work.
+    Run(Request),
+}
+
+/// Work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// On what.
+    pub parent: Parent,
+    /// What.
+    pub verb: Verb,
+    /// Whether to say everything.
+    pub debug: bool,
+}
+
+/// What it is done on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parent {
+    /// A director.
+    Director(Access),
+}
+
+/// How a director is entered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// Where it is.
+    pub host: Host,
+    /// Who logs in.
+    pub user: String,
+    /// The file of the private key, or a pipe.
+    pub key: PathBuf,
+}
+
+/// What is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verb {
+    /// Whether a backup could go its way.
+    Check,
+    /// Into a new artifact directory.
+    Backup(Backup),
+    /// After a backup that died.
+    BackupCleanup,
+    /// From an artifact directory.
+    Restore {
+        /// Which.
+        artifact: PathBuf,
+    },
+    /// After a restore that died.
+    RestoreCleanup,
+}
+
+/// How a backup is made.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Backup {
+    /// Where the artifact directory is made; here, if it is not said.
+    pub parent: Option<PathBuf>,
+}
+
+/// Words that mean nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is shown of the help.
+    pub topic: Topic,
+    /// What is wrong with a flag, said before the help on standard output.
+    pub usage: Option<String>,
+    /// What is wrong, said on standard error.
+    pub error: String,
+}
+
+impl Refusal {
+    /// What is said on standard output.
+    pub fn shown(&self, version: &str) -> String {
+        let usage = self.usage.as_ref().map(|usage| format!("Incorrect Usage: {usage}\n\n")).unwrap_or_default();
+        usage + &help::text(self.topic, version)
+    }
+}
+
+/// Reads the words; variables are asked for by their names, of which the first that is set counts.
+pub fn parse(words: &[String], variable: &dyn Fn(&[&'static str]) -> Option<String>) -> Result<Asked, Refusal> {
+    let usage = |topic| move |usage: String| Refusal { topic, usage: Some(usage), error: String::new() };
+    let (given, wants_help, rest) = read(help::MAIN, words).map_err(usage(Topic::Main))?;
+    if given.contains_key("version") {
+        return Ok(Asked::Version);
+    }
+    let Some((word, rest)) = rest.split_first().filter(|_| !wants_help) else { return Ok(Asked::Help(Topic::Main)) };
+    match word.as_str() {
+        "help" | "h" => return Ok(Asked::Help(Topic::Main)),
+        "version" | "v" => return Ok(Asked::Version),
+        _ => {}
+    }
+    let Some(parent) = help::PARENTS.iter().find(|parent| parent.name == word) else {
+        return Ok(Asked::Unknown(word.clone()));
+    };
+    let topic = Topic::Parent(parent);
+    let (mut given, wants_help, rest) = read(parent.flags, rest).map_err(usage(topic))?;
+    let Some((word, rest)) = rest.split_first().filter(|_| !wants_help) else { return Ok(Asked::Help(topic)) };
+    if matches!(word.as_str(), "help" | "h") {
+        return Ok(Asked::Help(topic));
+    }
+    let verb = parent.verbs.iter().find(|verb| verb.name == word || verb.alias == Some(word));
+    let verb = verb.ok_or_else(|| Refusal { topic, usage: None, error: format!("command '{word}' not found") })?;
+    let topic = Topic::Verb(parent, verb);
+    let (own, wants_help, _) = read(verb.flags, rest).map_err(usage(topic))?;
+    if wants_help {
+        return Ok(Asked::Help(topic));
+    }
+    for flag in parent.flags.iter().filter(|flag| !flag.variables.is_empty()) {
+        if let (false, Some(value)) = (given.contains_key(flag.name), variable(flag.variables)) {
+            given.insert(flag.name, value);
+        }
+    }
+    request(parent, verb.name, &given, &own).map(Asked::Run).map_err(|error| Refusal { topic, usage: None, error })
+}
+
+fn request(parent: &help::Parent, verb: &str, given: &Given, own: &Given) -> Result<Request, String> {
+    let is_given = |flag: &&Flag| given.get(flag.name).is_some_and(|value| !value.is_empty());
+    let mut required = parent.flags.iter().take(parent.required);
+    if let Some(flag) = required.find(|flag| !is_given(flag)) {
+        return Err(format!("--{} flag is required.", flag.name));
+    }
+    let verb = verb_of(verb, own)?;
+    let parent = Parent::Director(director(given)?);
+    Ok(Request { parent, verb, debug: given.contains_key("debug") })
+}
+
+fn director(given: &Given) -> Result<Access, String> {
+    let host = host::parse(&given["host"]).ok_or("--host is neither a host nor a host and a port.")?;
+    Ok(Access { host, user: given["username"].clone(), key: PathBuf::from(&given["private-key-path"]) })
+}
+
+fn verb_of(name: &str, own: &Given) -> Result<Verb, String> {
+    let path = own.get("artifact-path").filter(|path| !path.is_empty()).map(PathBuf::from);
+    Ok(match name {
+        "pre-backup-check" => Verb::Check,
+        "backup" => Verb::Backup(Backup { parent: path }),
+        "backup-cleanup" => Verb::BackupCleanup,
+        "restore" => Verb::Restore { artifact: path.ok_or("--artifact-path flag is required")? },
+        _ => Verb::RestoreCleanup,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str, variables: &[(&str, &str)]) -> Result<Asked, Refusal> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        parse(&words, &|names| {
+            let set = |name: &&'static str| variables.iter().find(|(other, _)| other == name);
+            names.iter().find_map(set).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[track_caller]
+    fn check(line: &str, verb: Verb) {
+        let Ok(Asked::Run(request)) = parsed(line, &[]) else { panic!("{line}: {:?}", parsed(line, &[])) };
+        assert_eq!(request.verb, verb, "{line}");
+        let host = Host { name: "10.0.0.6".into(), port: 22 };
+        let access = Access { host, user: "bbr".into(), key: "key".into() };
+        assert_eq!(request.parent, Parent::Director(access), "{line}");
+    }
+
+    #[track_caller]
+    fn refused(line: &str, error: &str) {
+        assert_eq!(parsed(line, &[]).unwrap_err().error, error, "{line}");
+    }
+
+    const DIRECTOR: &str = "director --host 10.0.0.6 --username bbr --private-key-path key";
+
+    #[test]
+    fn every_verb_and_alias_is_read() {
+        check(&format!("{DIRECTOR} pre-backup-check"), Verb::Check);
+        check("director --host=10.0.0.6 -u bbr --key key c", Verb::Check);
+        let backup = |parent: &str| Verb::Backup(Backup { parent: Some(parent.into()) });
+        check(&format!("{DIRECTOR} backup --artifact-path /srv"), backup("/srv"));
+        check(&format!("{DIRECTOR} b -a /srv"), backup("/srv"));
+        check(&format!("{DIRECTOR} backup"), Verb::Backup(Backup::default()));
+        check(&format!("{DIRECTOR} backup-cleanup"), Verb::BackupCleanup);
+        check(&format!("{DIRECTOR} r -a dir"), Verb::Restore { artifact: "dir".into() });
+        check(&format!("{DIRECTOR} restore-cleanup"), Verb::RestoreCleanup);
+    }
+
+    #[test]
+    fn flags_of_the_parent_are_missed_in_order() {
+        refused("director backup", "--host flag is required.");
+        refused("director --host h backup", "--username flag is required.");
+        refused("director --host h -u x backup", "--private-key-path flag is required.");
+        refused("director --host h: -u x --key k backup", "--host is neither a host nor a host and a port.");
+        refused(&format!("{DIRECTOR} restore"), "--artifact-path flag is required");
+        refused(&format!("{DIRECTOR} backpu"), "command 'backpu' not found");
+    }
+
+    #[test]
+    fn an_unknown_flag_is_told_with_the_help() {
+        let refusal = parsed(&format!("{DIRECTOR} backup --nope"), &[]).unwrap_err();
+        assert!(refusal.error.is_empty(), "{refusal:?}");
+        let shown = refusal.shown("1.9.81");
+        assert!(shown.starts_with("Incorrect Usage: flag provided but not defined: -nope\n"), "{shown}");
+        assert!(shown.contains("--artifact-path"), "{shown}");
+    }
+
+    #[test]
+    fn help_is_never_an_error() {
+        for line in ["", "help", "h", "--help", "-h"] {
+            assert_eq!(parsed(line, &[]), Ok(Asked::Help(Topic::Main)), "{line}");
+        }
+        for line in ["director", "director --help", "director help", "director backup --help"] {
+            assert!(matches!(parsed(line, &[]), Ok(Asked::Help(_))), "{line}");
+        }
+        for line in ["version", "v", "--version", "-v"] {
+            assert_eq!(parsed(line, &[]), Ok(Asked::Version), "{line}");
+        }
+        assert_eq!(parsed("dierctor backup", &[]), Ok(Asked::Unknown("dierctor".into())));
+    }
+}
