@@ -17,7 +17,7 @@ use onggi_repo::format::{
 use onggi_source::TreePath;
 use onggi_source::etcd::bolt::{Bolt, BoltError};
 use onggi_source::etcd::content::Content;
-use onggi_source::etcd::hashkv::{HashKv, Newest};
+use onggi_source::etcd::hashkv::HashKv;
 use onggi_source::etcd::survey::Survey;
 use onggi_source::paths::{Asked, Case, Pattern, Patterns};
 use onggi_ssh::PublicKey;
@@ -279,9 +279,8 @@ pub fn bolt(bytes: &[u8]) {
 async fn examine(bytes: &[u8]) -> Result<(), BoltError> {
     let bolt = Bolt::open(bytes, bytes.len() as u64).await?;
     let survey = Survey::take(&bolt).await?;
-    let newest = Newest::find(&bolt, survey.compact_revision).await?;
-    let hash_kv = newest.map(|newest| HashKv::new(newest, [survey.compact_revision]));
-    let content = Content::check(&bolt, &survey, hash_kv).await?;
+    let content = Content::check(&bolt, &survey).await?;
+    HashKv::compute(&bolt, &[survey.compact_revision]).await?;
     assert_eq!(content.census.used + content.census.free, bolt.meta().pages);
     Ok(())
 }

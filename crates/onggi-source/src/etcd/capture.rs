@@ -1,5 +1,6 @@
-//! A snapshot in the spool: taken of one member, proved, and then stored.
+//! A snapshot in the spool: taken of one member, proved and stored at once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,7 +14,7 @@ use super::model::{ClusterId, HashKvNote, Notes, SNAPSHOT_FILE};
 use super::select::Found;
 use super::snapshot::{Received, TRAILER_BYTES, receive};
 use super::verify::{Examined, Members, examine};
-use crate::context::{Context, Problem, Progress};
+use crate::context::{Context, Problem, Progress, Spool};
 use crate::item::{Chunking, Content, Item, Metadata};
 use crate::path::TreePath;
 use crate::source::{Capture, Facts, Items, ReadAt, Result, SourceError};
@@ -31,7 +32,7 @@ pub(super) struct Taken<'a> {
     received: Received,
     started_at: Timestamp,
     ended_at: Timestamp,
-    proved: Option<Proved>,
+    proved: Option<Arc<Proved>>,
 }
 
 /// What is known of it once it was proved.
@@ -75,23 +76,16 @@ async fn read(etcd: &Etcd, cx: &Context, cluster: &Cluster, member: &Found) -> R
 impl Capture for Taken<'_> {
     async fn items(&mut self, cx: &Context, out: &dyn Items) -> Result<Facts> {
         cx.check()?;
-        let proved = match self.proved.take() {
-            Some(proved) => proved,
-            None => self.prove(cx).await?,
-        };
-        let proved = self.proved.insert(proved);
+        let root = self.etcd.root()?;
+        if self.etcd.config.zero_free_pages {
+            // Which pages are free is known only then.
+            self.proved = Some(self.proved(cx).await?);
+        }
+        let (stored, proved) = tokio::join!(self.store(cx, out, &root), self.proved(cx));
+        stored?;
+        let proved = self.proved.insert(proved?);
         for problem in &proved.problems {
             cx.problem(problem.clone());
-        }
-        let root = self.etcd.root()?;
-        let size = self.received.db_size + TRAILER_BYTES;
-        let spool: &dyn ReadAt = &*self.received.spool;
-        match &proved.used {
-            Some(used) => {
-                let blanked = Blanked::new(cx, spool, used, proved.notes.page_size, self.received.db_size).await?;
-                push(out, &root, self.started_at, size, &blanked).await?;
-            }
-            None => push(out, &root, self.started_at, size, spool).await?,
         }
         let notes = serde_json::to_value(&proved.notes).map_err(|error| SourceError::Incomplete(error.to_string()))?;
         Ok(Facts { roots: vec![root], tags: proved.tags.clone(), notes, ..Facts::new(self.started_at) })
@@ -122,12 +116,34 @@ pub(super) async fn push(
 }
 
 impl Taken<'_> {
+    /// Stores the file as it came, or without its free pages.
+    async fn store(&self, cx: &Context, out: &dyn Items, root: &TreePath) -> Result<()> {
+        let Received { spool, db_size, .. } = &self.received;
+        let (spool, size): (&dyn ReadAt, _) = (&**spool, db_size + TRAILER_BYTES);
+        match self.proved.as_ref().and_then(|proved| Some((proved.used.as_ref()?, proved.notes.page_size))) {
+            Some((used, page_bytes)) => {
+                let blanked = Blanked::new(cx, spool, used, page_bytes, *db_size).await?;
+                push(out, root, self.started_at, size, &blanked).await
+            }
+            None => push(out, root, self.started_at, size, spool).await,
+        }
+    }
+
+    /// What is known of it; proved once, while it is stored already.
+    async fn proved(&self, cx: &Context) -> Result<Arc<Proved>> {
+        match &self.proved {
+            Some(proved) => Ok(Arc::clone(proved)),
+            None => self.prove(cx).await.map(Arc::new),
+        }
+    }
+
     async fn prove(&self, cx: &Context) -> Result<Proved> {
         cx.monitor.progress(Progress::Phase("checking the snapshot".to_owned()));
         let Cluster { access, selection, .. } = &self.cluster;
         let source = self.member.status.member_id;
         let members = Members { etcd: self.etcd, access, found: &selection.members, source };
-        let examined = examine(cx, &*self.received.spool, self.received.db_size, Some(&members)).await?;
+        let content: Arc<dyn ReadAt> = Arc::<dyn Spool>::clone(&self.received.spool);
+        let examined = examine(cx, &content, self.received.db_size, Some(&members)).await?;
         let (notes, tags) = (self.notes(&examined), self.tags(&examined));
         let mut proved = Proved { notes, tags, problems: Vec::new(), used: None };
         self.judge(&examined, &mut proved);

@@ -1,7 +1,6 @@
-//! The content of a file: whether etcd would have written it, what is in it, and its hashes; one walk for all.
+//! The content of a file: whether etcd would have written it, what is in it, and its hash; one walk for all.
 
 use super::bolt::{Bolt, BoltError, Census, Entry, FileBytes, Reached};
-use super::hashkv::HashKv;
 use super::key_value::{KeyValue, Revision};
 use super::survey::Survey;
 
@@ -22,19 +21,13 @@ pub struct Content {
     pub lost_leases: u64,
     /// CRC-32C over the names, keys and values of all buckets.
     pub hash: u32,
-    /// The members' hash, if it was asked for.
-    pub hash_kv: Option<HashKv>,
     last_main: i64,
 }
 
 impl Content {
     /// Walks the whole file.
-    pub async fn check<F: FileBytes + ?Sized>(
-        bolt: &Bolt<'_, F>,
-        survey: &Survey,
-        hash_kv: Option<HashKv>,
-    ) -> Result<Self, BoltError> {
-        let mut content = Self { hash_kv, ..Self::default() };
+    pub async fn check<F: FileBytes + ?Sized>(bolt: &Bolt<'_, F>, survey: &Survey) -> Result<Self, BoltError> {
+        let mut content = Self::default();
         let (census, used) = bolt.check(|bucket, entry| content.take(survey, bucket, entry)).await?;
         (content.census, content.used) = (census, Some(used));
         Ok(content)
@@ -72,9 +65,6 @@ impl Content {
             return Err(BoltError::Content(format!("revision {revision}: it comes after a later one")));
         }
         self.last_main = revision.main;
-        if let Some(hash_kv) = &mut self.hash_kv {
-            hash_kv.add(revision, is_tombstone, key, value);
-        }
         Ok(())
     }
 }

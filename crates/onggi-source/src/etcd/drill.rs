@@ -13,7 +13,7 @@ use super::access::Access;
 use super::bolt::{Bolt, FileBytes};
 use super::client::{HashAnswer, Member};
 use super::content::Content;
-use super::hashkv::{HashKv, Newest};
+use super::hashkv::HashKv;
 use super::survey::Survey;
 use crate::carrier::{Launch, Running, check_exits};
 use crate::context::{Context, Progress, Stop};
@@ -78,12 +78,11 @@ async fn read(cx: &Context, directory: &Path, is_raised: bool) -> Result<Expecte
     let bytes = Local { cx, file };
     let bolt = Bolt::open(&bytes, length).await?;
     let survey = Survey::take(&bolt).await?;
-    let newest = Newest::find(&bolt, survey.compact_revision).await?;
+    Content::check(&bolt, &survey).await?;
+    let computed = HashKv::compute(&bolt, &[survey.compact_revision]).await?;
     // The mark of a raised revision looks like a key without a name.
-    let keys = newest.as_ref().map(|newest| newest.live - u64::from(is_raised));
-    let hash_kv = newest.map(|newest| HashKv::new(newest, [survey.compact_revision]));
-    let content = Content::check(&bolt, &survey, hash_kv).await?;
-    let hash = content.hash_kv.as_ref().and_then(|hash| hash.at(survey.compact_revision));
+    let keys = computed.as_ref().map(|computed| computed.live().saturating_sub(u64::from(is_raised)));
+    let hash = computed.as_ref().and_then(|computed| computed.at(survey.compact_revision));
     Ok(Expected { revision: survey.revision, compact_revision: survey.compact_revision, keys, hash })
 }
 

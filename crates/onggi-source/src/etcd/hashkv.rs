@@ -1,8 +1,8 @@
 //! The hash that members compute of their keys, computed from a file.
 //!
 //! At revision R, with everything up to C compacted: of what is older than C, only the newest record of each key up to
-//! R counts, and only if the key still exists then. So the file is first walked backwards, which tells for each record
-//! whether a newer one of its key was seen.
+//! R counts, and only if the key still exists then. So the file is walked backwards, which tells of each record at once
+//! whether a newer one of its key was seen; a checksum can be continued in front as well as behind.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,25 +12,46 @@ use super::key_value::{KeyValue, Revision};
 
 /// Keys that are told apart at most; each takes about ten bytes.
 const KEYS_MAX: usize = 7 << 18;
-/// Superseded records below the compaction that are remembered at most; one takes sixteen bytes.
-const SUPERSEDED_MAX: usize = 1 << 20;
+/// How much is gathered before it is hashed in order, in bytes.
+pub(super) const BATCH_BYTES: usize = 256 << 10;
 
-/// What the walk backwards found.
-#[derive(Debug, Default)]
-pub struct Newest {
-    /// Keys that exist at the last revision.
-    pub live: u64,
-    /// Records that do not count, of those up to the compaction; the oldest last.
-    superseded: Vec<Revision>,
+/// Hashes at the file's last revision, one for each revision that somebody has compacted up to.
+#[derive(Debug)]
+pub struct HashKv {
+    live: u64,
+    hashes: Vec<(i64, u32)>,
 }
 
-impl Newest {
-    /// Walks backwards; `compacted` is the greatest revision up to which anybody has compacted. `None` if there are too
-    /// many keys.
-    pub async fn find<F: FileBytes + ?Sized>(bolt: &Bolt<'_, F>, compacted: i64) -> Result<Option<Self>, BoltError> {
+/// Which old records count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Old {
+    Newest,
+    All,
+}
+
+impl HashKv {
+    /// Walks backwards and hashes for each of the compacted revisions. `None` if there are too many keys.
+    pub async fn compute<F: FileBytes + ?Sized>(
+        bolt: &Bolt<'_, F>,
+        compacted: &[i64],
+    ) -> Result<Option<Self>, BoltError> {
+        match Self::walk(bolt, compacted, Old::Newest).await? {
+            // Where no key is left, members leave out nothing that is old.
+            Some(none) if none.live == 0 => Self::walk(bolt, compacted, Old::All).await,
+            found => Ok(found),
+        }
+    }
+
+    async fn walk<F: FileBytes + ?Sized>(
+        bolt: &Bolt<'_, F>,
+        compacted: &[i64],
+        old: Old,
+    ) -> Result<Option<Self>, BoltError> {
         let (buckets, _) = bolt.buckets().await?;
         let Some(bucket) = buckets.iter().find(|bucket| bucket.name == b"key") else { return Ok(None) };
-        let (mut newest, mut seen) = (Self::default(), HashSet::new());
+        let (mut live, mut seen) = (0, HashSet::new());
+        let mut batch = Batch::default();
+        let mut tails: Vec<_> = compacted.iter().map(|compacted| Tail::new(*compacted, old)).collect();
         let mut cursor = bolt.cursor(bucket, Direction::Backward);
         while let Some(entry) = cursor.next().await? {
             let record = KeyValue::parse(entry.value);
@@ -38,21 +59,27 @@ impl Newest {
                 return Err(BoltError::Content("an entry of the bucket `key` is none".into()));
             };
             let counts = seen.insert(hash(record.key)) && !is_tombstone;
-            if counts {
-                newest.live += 1;
-            } else if revision.main <= compacted {
-                newest.superseded.push(revision);
-            }
-            if seen.len() > KEYS_MAX || newest.superseded.len() > SUPERSEDED_MAX {
+            live += u64::from(counts);
+            if seen.len() > KEYS_MAX {
                 return Ok(None);
             }
+            batch.push(Taken { end: 0, main: revision.main, is_tombstone, counts }, [entry.key, entry.value]);
+            if batch.bytes.len() >= BATCH_BYTES {
+                batch.put_before(&mut tails);
+            }
         }
-        Ok(Some(newest))
+        batch.put_before(&mut tails);
+        Ok(Some(Self { live, hashes: tails.iter().map(|tail| (tail.compacted, tail.hash())).collect() }))
     }
 
-    /// Whether a record is among the superseded; asked for each in order, the oldest first.
-    fn is_superseded(&mut self, revision: Revision) -> bool {
-        self.superseded.pop_if(|oldest| *oldest == revision).is_some()
+    /// The hash for this compacted revision, if it was computed.
+    pub fn at(&self, compacted: i64) -> Option<u32> {
+        self.hashes.iter().find(|(at, _)| *at == compacted).map(|(_, hash)| *hash)
+    }
+
+    /// Keys that exist at the last revision.
+    pub fn live(&self) -> u64 {
+        self.live
     }
 }
 
@@ -63,39 +90,69 @@ fn hash(key: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// Hashes at the file's last revision, one for each revision that somebody has compacted up to.
-#[derive(Debug)]
-pub struct HashKv {
-    newest: Newest,
-    running: Vec<(i64, u32)>,
+/// Entries in the order of the walk, which is the reverse of that in which they are hashed.
+#[derive(Debug, Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    entries: Vec<Taken>,
 }
 
-impl HashKv {
-    /// Begins, with the compacted revisions that are wanted.
-    pub fn new(newest: Newest, compacted: impl IntoIterator<Item = i64>) -> Self {
-        let start = crc32c::crc32c(b"key");
-        Self { newest, running: compacted.into_iter().map(|compacted| (compacted, start)).collect() }
-    }
+/// One entry, and where its bytes end in the batch.
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    end: usize,
+    main: i64,
+    is_tombstone: bool,
+    /// The newest of its key, which exists.
+    counts: bool,
+}
 
-    /// Takes the next entry of the bucket `key`, in order.
-    pub fn add(&mut self, revision: Revision, is_tombstone: bool, key: &[u8], value: &[u8]) {
-        let is_superseded = self.newest.is_superseded(revision);
-        for (compacted, hash) in &mut self.running {
-            let is_old = revision.main <= *compacted && self.newest.live > 0;
-            let is_skipped = (is_old && is_superseded) || (is_tombstone && revision.main == *compacted);
-            if !is_skipped {
-                *hash = crc32c::crc32c_append(crc32c::crc32c_append(*hash, key), value);
-            }
+impl Batch {
+    fn push(&mut self, taken: Taken, parts: [&[u8]; 2]) {
+        for part in parts {
+            self.bytes.extend_from_slice(part);
         }
+        self.entries.push(Taken { end: self.bytes.len(), ..taken });
     }
 
-    /// The hash for this compacted revision, once all entries were taken.
-    pub fn at(&self, compacted: i64) -> Option<u32> {
-        self.running.iter().find(|(at, _)| *at == compacted).map(|(_, hash)| *hash)
+    /// Hashes what was gathered and puts it before what was hashed until now.
+    fn put_before(&mut self, tails: &mut [Tail]) {
+        for tail in tails {
+            let (mut hash, mut length) = (0, 0);
+            for (index, taken) in self.entries.iter().enumerate().rev().filter(|(_, taken)| tail.takes(taken)) {
+                let start = index.checked_sub(1).map_or(0, |before| self.entries[before].end);
+                hash = crc32c::crc32c_append(hash, &self.bytes[start..taken.end]);
+                length += taken.end - start;
+            }
+            tail.crc = crc32c::crc32c_combine(hash, tail.crc, tail.length);
+            tail.length += length;
+        }
+        self.bytes.clear();
+        self.entries.clear();
+    }
+}
+
+/// The checksum of all that comes behind what was walked.
+#[derive(Debug)]
+struct Tail {
+    compacted: i64,
+    old: Old,
+    crc: u32,
+    length: usize,
+}
+
+impl Tail {
+    fn new(compacted: i64, old: Old) -> Self {
+        Self { compacted, old, crc: 0, length: 0 }
     }
 
-    /// Keys that exist at the last revision.
-    pub fn live(&self) -> u64 {
-        self.newest.live
+    fn takes(&self, taken: &Taken) -> bool {
+        let is_superseded = self.old == Old::Newest && taken.main <= self.compacted && !taken.counts;
+        let is_compacted = taken.is_tombstone && taken.main == self.compacted;
+        !(is_superseded || is_compacted)
+    }
+
+    fn hash(&self) -> u32 {
+        crc32c::crc32c_combine(crc32c::crc32c(b"key"), self.crc, self.length)
     }
 }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -121,25 +122,32 @@ impl Source for SnapshotFiles {
         let failed = |error: io::Error| SourceError::Denied(format!("open {}: {error}", path.display()));
         let file = File::open(&path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
-        Ok(Box::new(Opened { file, length, root: self.root()?, taken_at: remnant.seen_at }))
+        let file = Arc::new(SnapshotFile { file, length });
+        Ok(Box::new(Opened { file, root: self.root()?, taken_at: remnant.seen_at }))
     }
 }
 
-/// One file.
+/// A file to be taken over.
 struct Opened {
-    file: File,
-    length: u64,
+    file: Arc<SnapshotFile>,
     root: TreePath,
     taken_at: Timestamp,
+}
+
+/// One file.
+struct SnapshotFile {
+    file: File,
+    length: u64,
 }
 
 #[async_trait]
 impl Capture for Opened {
     /// A file whose bytes are not those that etcd sent is refused; one that is odd otherwise is stored as suspect.
     async fn items(&mut self, cx: &Context, out: &dyn Items) -> Result<Facts> {
-        let sha256 = self.confirm(cx).await?;
-        let db_size = self.length - TRAILER_BYTES;
-        let examined = examine(cx, self, db_size, None).await?;
+        let sha256 = self.file.confirm(cx).await?;
+        let db_size = self.file.length - TRAILER_BYTES;
+        let content: Arc<dyn ReadAt> = Arc::<SnapshotFile>::clone(&self.file);
+        let examined = examine(cx, &content, db_size, None).await?;
         let mut tags = vec!["full".to_owned()];
         if examined.survey.revision > 0 {
             tags.push(format!("rev:{}", examined.survey.revision));
@@ -149,14 +157,14 @@ impl Capture for Opened {
             cx.problem(Problem { class: "suspect", path: None, text });
             tags.push("suspect".to_owned());
         }
-        push(out, &self.root, self.taken_at, self.length, self).await?;
+        push(out, &self.root, self.taken_at, self.file.length, &*self.file).await?;
         let notes = examined.notes(db_size, &sha256);
         let notes = serde_json::to_value(&notes).map_err(|error| SourceError::Incomplete(error.to_string()))?;
         Ok(Facts { roots: vec![self.root.clone()], tags, notes, ..Facts::new(self.taken_at) })
     }
 }
 
-impl Opened {
+impl SnapshotFile {
     /// The SHA-256 of the database, which must be that of the trailer.
     async fn confirm(&self, cx: &Context) -> Result<[u8; 32]> {
         let db_size = self.length.checked_sub(TRAILER_BYTES).filter(|size| *size > 0 && size % 512 == 0);
@@ -185,7 +193,7 @@ impl Opened {
 }
 
 #[async_trait]
-impl ReadAt for Opened {
+impl ReadAt for SnapshotFile {
     async fn open(&self, _cx: &Context, _known: &Known<'_>) -> Result<Layout, ReadError> {
         Ok(Layout::dense(self.length))
     }

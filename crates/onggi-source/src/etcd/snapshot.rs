@@ -1,6 +1,8 @@
 //! A snapshot's way into the spool: at full speed, because the member keeps every page that it frees meanwhile, and to
 //! its confirmed end.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
 
@@ -19,7 +21,7 @@ const ROOM_PERCENT: u64 = 105;
 
 /// A snapshot that is whole.
 pub(super) struct Received {
-    pub spool: Box<dyn Spool>,
+    pub spool: Arc<dyn Spool>,
     /// Bytes of the database without the trailer.
     pub db_size: u64,
     /// Of the database.
@@ -49,7 +51,7 @@ pub(super) async fn receive(cx: &Context, member: &dyn Member, expected: u64) ->
     }
     confirm(&arriving, &*spool, &hash.finalize().into())?;
     let Arriving { db_size, trailer, version, .. } = arriving;
-    Ok(Received { spool, db_size, sha256: trailer, version })
+    Ok(Received { spool: spool.into(), db_size, sha256: trailer, version })
 }
 
 /// Appends a piece and hashes what of it belongs to the database.

@@ -175,7 +175,7 @@ async fn content_hash(file: &[u8]) -> u32 {
     let database = &file[..file.len() - 32];
     let bolt = Bolt::open(database, database.len() as u64).await.unwrap();
     let survey = Survey::take(&bolt).await.unwrap();
-    Content::check(&bolt, &survey, None).await.unwrap().hash
+    Content::check(&bolt, &survey).await.unwrap().hash
 }
 
 #[test]

@@ -1,21 +1,23 @@
 //! Proves a snapshot before it is stored: the structure of its file, its content, and the hash that members have of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use tokio::runtime::Handle;
 
 use super::Etcd;
 use super::access::Access;
 use super::bolt::{Bolt, BoltError, Slice};
 use super::client::HashAnswer;
 use super::content::Content;
-use super::hashkv::{HashKv, Newest};
+use super::hashkv::{BATCH_BYTES, HashKv};
 use super::model::{ClusterId, FORMAT, HashKvNote, Notes};
 use super::select::Found;
 use super::survey::Survey;
 use crate::context::Context;
-use crate::source::{ReadAt, Result};
+use crate::source::{ReadAt, Result, SourceError};
 
 /// How often a member is asked again that has not reached the revision yet.
 const ASK_MAX: usize = 5;
@@ -87,36 +89,23 @@ struct Answered {
 /// could not be examined.
 pub(super) async fn examine(
     cx: &Context,
-    content: &dyn ReadAt,
+    content: &Arc<dyn ReadAt>,
     db_size: u64,
     members: Option<&Members<'_>>,
 ) -> Result<Examined> {
-    let bytes = Slice { cx, content };
+    let bytes = Slice { cx, content: &**content };
     let mut examined = Examined { level: "L0", ..Examined::default() };
     let done = async {
         let bolt = Bolt::open(&bytes, db_size).await?;
         examined.page_bytes = bolt.meta().page_bytes;
         examined.survey = Survey::take(&bolt).await?;
-        let answers = match members {
-            Some(members) => ask_all(cx, members, examined.survey.revision).await?,
-            None => Vec::new(),
-        };
-        let compacted = |answered: &Answered| match answered.answer {
-            Ok(HashAnswer::Hash { compact_revision, .. }) => Some(compact_revision),
-            _ => None,
-        };
-        let own = examined.survey.compact_revision;
-        let mut wanted: Vec<i64> = answers.iter().filter_map(compacted).filter(|at| *at >= own).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        let newest = Newest::find(&bolt, wanted.last().copied().unwrap_or(own).max(own)).await?;
-        examined.live = newest.as_ref().map(|newest| newest.live);
-        let hash_kv = newest.map(|newest| HashKv::new(newest, wanted));
-        examined.content = Content::check(&bolt, &examined.survey, hash_kv).await?;
+        let survey = &examined.survey;
+        // The walk, the members' own hashing and ours take about as long as each other.
+        let compared = compare(cx, content, db_size, members, survey);
+        let (walked, compared) = tokio::join!(Content::check(&bolt, survey), compared);
+        examined.content = walked?;
         examined.level = "L2";
-        for Answered { member, answer } in answers {
-            examined.hash_kv.insert(member.to_string(), note(answer, examined.content.hash_kv.as_ref()));
-        }
+        (examined.live, examined.hash_kv) = compared?;
         Ok(())
     };
     match done.await {
@@ -133,6 +122,58 @@ pub(super) async fn examine(
         examined.level = "L3";
     }
     Ok(examined)
+}
+
+/// Keys that exist, and how each member's hash compares with that of the file.
+async fn compare(
+    cx: &Context,
+    content: &Arc<dyn ReadAt>,
+    db_size: u64,
+    members: Option<&Members<'_>>,
+    survey: &Survey,
+) -> Result<(Option<u64>, BTreeMap<String, HashKvNote>), BoltError> {
+    let own = survey.compact_revision;
+    let asked = async {
+        match members {
+            Some(members) => ask_all(cx, members, survey.revision).await,
+            None => Ok(Vec::new()),
+        }
+    };
+    let (computed, answers) = tokio::join!(hash_aside(cx, content, db_size, vec![own]), asked);
+    let (computed, answers) = (computed?, answers?);
+    let compacted = |answered: &Answered| match answered.answer {
+        Ok(HashAnswer::Hash { compact_revision, .. }) => Some(compact_revision),
+        _ => None,
+    };
+    // Members that have compacted since are rare, and one more walk.
+    let mut later: Vec<i64> = answers.iter().filter_map(compacted).filter(|at| *at > own).collect();
+    later.sort_unstable();
+    later.dedup();
+    let other = if later.is_empty() { None } else { hash_aside(cx, content, db_size, later).await? };
+    let at = |compacted| [&computed, &other].into_iter().flatten().find_map(|hashes| hashes.at(compacted));
+    let noted = |Answered { member, answer }: Answered| {
+        let verdict = if computed.is_some() { note(answer, at) } else { uncomparable(answer) };
+        (member.to_string(), verdict)
+    };
+    Ok((computed.as_ref().map(HashKv::live), answers.into_iter().map(noted).collect()))
+}
+
+/// Hashes on a thread of its own.
+async fn hash_aside(
+    cx: &Context,
+    content: &Arc<dyn ReadAt>,
+    db_size: u64,
+    compacted: Vec<i64>,
+) -> Result<Option<HashKv>, BoltError> {
+    let _memory = cx.memory.acquire_many(BATCH_BYTES as u32).await;
+    let (cx, content, runtime) = (cx.clone(), Arc::clone(content), Handle::current());
+    let walk = async move {
+        let bytes = Slice { cx: &cx, content: &*content };
+        let bolt = Bolt::open(&bytes, db_size).await?;
+        HashKv::compute(&bolt, &compacted).await
+    };
+    let walked = tokio::task::spawn_blocking(move || runtime.block_on(walk)).await;
+    walked.map_err(|error| SourceError::Incomplete(format!("hash the keys: {error}")))?
 }
 
 async fn ask_all(cx: &Context, members: &Members<'_>, revision: i64) -> Result<Vec<Answered>> {
@@ -158,21 +199,27 @@ async fn ask(etcd: &Etcd, cx: &Context, access: &Access, endpoint: &str, revisio
     Ok(answer)
 }
 
-fn note(answer: Result<HashAnswer>, hash_kv: Option<&HashKv>) -> HashKvNote {
+fn note(answer: Result<HashAnswer>, at: impl Fn(i64) -> Option<u32>) -> HashKvNote {
     let unknown = |verdict: String| HashKvNote { verdict, ..HashKvNote::default() };
     match answer {
         Err(error) => unknown(error.to_string()),
         Ok(HashAnswer::Compacted) => unknown("compacted since".to_owned()),
         Ok(HashAnswer::Future) => unknown("it has not reached this revision".to_owned()),
         Ok(HashAnswer::Hash { hash, compact_revision }) => {
-            let local = hash_kv.and_then(|hash_kv| hash_kv.at(compact_revision));
-            let verdict = match (hash_kv, local) {
-                (None, _) => "there are too many keys to compare",
-                (_, None) => "it has compacted less than the snapshot",
-                (_, Some(local)) if local == hash => HashKvNote::EQUAL,
+            let local = at(compact_revision);
+            let verdict = match local {
+                None => "it has compacted less than the snapshot",
+                Some(local) if local == hash => HashKvNote::EQUAL,
                 _ => HashKvNote::DIFFERENT,
             };
             HashKvNote { remote: Some(hash), local, compact_revision, verdict: verdict.to_owned() }
         }
     }
+}
+
+/// What is said where the file's own hash is not known.
+fn uncomparable(answer: Result<HashAnswer>) -> HashKvNote {
+    let noted = note(answer, |_| None);
+    let verdict = if noted.remote.is_some() { "there are too many keys to compare".to_owned() } else { noted.verdict };
+    HashKvNote { verdict, ..noted }
 }
