@@ -28,18 +28,19 @@ pub struct BoltWriter<W> {
     out: W,
     page_bytes: usize,
     next_page: u64,
+    /// The page that is being put together.
+    page: Vec<u8>,
     /// Name, root page and sequence of the finished ones.
     buckets: Vec<(Vec<u8>, u64, u64)>,
     open: Option<OpenBucket>,
 }
 
 /// The bucket that takes entries now.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct OpenBucket {
     name: Vec<u8>,
     sequence: u64,
     leaf: Page,
-    last_key: Vec<u8>,
     branches: Vec<Page>,
 }
 
@@ -47,54 +48,61 @@ struct OpenBucket {
 #[derive(Debug, Default)]
 struct Page {
     elements: Vec<Element>,
-    bytes: usize,
+    /// Their keys and values, one after the other.
+    data: Vec<u8>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Element {
     /// Bucket flag of a leaf; nothing in a branch.
     flags: u32,
     /// The child of a branch.
     child: u64,
-    key: Vec<u8>,
-    value: Vec<u8>,
+    key: usize,
+    value: usize,
 }
 
 impl Element {
-    fn leaf(key: &[u8], value: &[u8]) -> Self {
-        Self { flags: 0, child: 0, key: key.to_vec(), value: value.to_vec() }
-    }
-
-    fn child(key: Vec<u8>, page: u64) -> Self {
-        Self { flags: 0, child: page, key, value: Vec::new() }
-    }
-
-    fn bytes(&self) -> usize {
-        ELEMENT_BYTES + self.key.len() + self.value.len()
+    fn bytes(self) -> usize {
+        ELEMENT_BYTES + self.key + self.value
     }
 }
 
 impl Page {
-    fn push(&mut self, element: Element) {
-        self.bytes += element.bytes();
-        self.elements.push(element);
+    fn push(&mut self, flags: u32, child: u64, key: &[u8], value: &[u8]) {
+        self.data.extend_from_slice(key);
+        self.data.extend_from_slice(value);
+        self.elements.push(Element { flags, child, key: key.len(), value: value.len() });
     }
 
-    fn takes(&self, element: &Element, bytes_max: usize) -> bool {
-        let bytes = self.bytes + element.bytes();
+    /// What it takes behind its header.
+    fn bytes(&self) -> usize {
+        self.elements.len() * ELEMENT_BYTES + self.data.len()
+    }
+
+    fn takes(&self, key: &[u8], value: &[u8], bytes_max: usize) -> bool {
+        let bytes = self.bytes() + ELEMENT_BYTES + key.len() + value.len();
         self.elements.is_empty() || (bytes <= bytes_max && self.elements.len() < ELEMENTS_MAX)
     }
 
-    fn take(&mut self) -> Self {
-        std::mem::take(self)
+    fn first_key(&self) -> &[u8] {
+        self.elements.first().and_then(|first| self.data.get(..first.key)).unwrap_or_default()
+    }
+
+    fn last_key(&self) -> &[u8] {
+        let last = self.elements.last().and_then(|last| self.data.get(self.data.len() - last.key - last.value..));
+        last.and_then(|entry| entry.get(..self.elements.last()?.key)).unwrap_or_default()
+    }
+
+    fn clear(&mut self) {
+        self.elements.clear();
+        self.data.clear();
     }
 
     /// The first elements, as many as a filled page takes, but never so many that a branch of one child remains.
     fn split_off_front(&mut self, bytes_max: usize) -> Self {
-        let mut front = Self::default();
         let most = self.elements.len().saturating_sub(BRANCH_CHILDREN_MIN);
-        let mut count = 0;
-        let mut bytes = 0;
+        let (mut count, mut bytes) = (0, 0);
         for element in &self.elements[..most] {
             if count >= BRANCH_CHILDREN_MIN && (bytes + element.bytes() > bytes_max || count == ELEMENTS_MAX) {
                 break;
@@ -102,10 +110,8 @@ impl Page {
             bytes += element.bytes();
             count += 1;
         }
-        front.elements = self.elements.drain(..count).collect();
-        front.bytes = bytes;
-        self.bytes -= bytes;
-        front
+        let elements = self.elements.drain(..count).collect();
+        Self { elements, data: self.data.drain(..bytes - count * ELEMENT_BYTES).collect() }
     }
 }
 
@@ -116,7 +122,7 @@ impl<W: Write + Seek> BoltWriter<W> {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{page_bytes} is no page size")));
         }
         out.seek(SeekFrom::Start(PAGE_FIRST * page_bytes as u64))?;
-        Ok(Self { out, page_bytes, next_page: PAGE_FIRST, buckets: Vec::new(), open: None })
+        Ok(Self { out, page_bytes, next_page: PAGE_FIRST, page: Vec::new(), buckets: Vec::new(), open: None })
     }
 
     /// Begins the next bucket, whose name is greater than those before, and ends the one that is open.
@@ -125,30 +131,17 @@ impl<W: Write + Seek> BoltWriter<W> {
         if self.buckets.last().is_some_and(|(last, _, _)| last.as_slice() >= name) {
             return Err(disorder("buckets"));
         }
-        self.open = Some(OpenBucket {
-            name: name.to_vec(),
-            sequence,
-            leaf: Page::default(),
-            last_key: Vec::new(),
-            branches: Vec::new(),
-        });
+        self.open = Some(OpenBucket { name: name.to_vec(), sequence, ..OpenBucket::default() });
         Ok(())
     }
 
     /// Adds an entry to the open bucket; its key is greater than those before.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
         let mut open = self.open.take().ok_or_else(|| disorder("entries"))?;
-        if key.is_empty() || key <= open.last_key.as_slice() {
+        if key <= open.leaf.last_key() {
             return Err(disorder("keys"));
         }
-        let element = Element::leaf(key, value);
-        if !open.leaf.takes(&element, self.filled_bytes()) {
-            let leaf = open.leaf.take();
-            self.add_leaf(&mut open.branches, &leaf)?;
-        }
-        open.leaf.push(element);
-        open.last_key.clear();
-        open.last_key.extend_from_slice(key);
+        self.add_entry(&mut open, 0, key, value)?;
         self.open = Some(open);
         Ok(())
     }
@@ -156,21 +149,10 @@ impl<W: Write + Seek> BoltWriter<W> {
     /// Writes what is left, then the root and the metas. Returns the file and its length.
     pub fn finish(mut self) -> io::Result<(W, u64)> {
         self.close()?;
-        let mut root = OpenBucket {
-            name: Vec::new(),
-            sequence: 0,
-            leaf: Page::default(),
-            last_key: Vec::new(),
-            branches: Vec::new(),
-        };
+        let mut root = OpenBucket::default();
         for (name, page, sequence) in std::mem::take(&mut self.buckets) {
             let value = [page.to_le_bytes(), sequence.to_le_bytes()].concat();
-            let element = Element { flags: ELEMENT_BUCKET, ..Element::leaf(&name, &value) };
-            if !root.leaf.takes(&element, self.filled_bytes()) {
-                let leaf = root.leaf.take();
-                self.add_leaf(&mut root.branches, &leaf)?;
-            }
-            root.leaf.push(element);
+            self.add_entry(&mut root, ELEMENT_BUCKET, &name, &value)?;
         }
         let root = self.write_tree(root)?;
         let length = self.next_page * self.page_bytes as u64;
@@ -190,6 +172,15 @@ impl<W: Write + Seek> BoltWriter<W> {
         self.page_bytes * FILL_PERCENT / 100 - HEADER_BYTES
     }
 
+    fn add_entry(&mut self, open: &mut OpenBucket, flags: u32, key: &[u8], value: &[u8]) -> io::Result<()> {
+        if !open.leaf.takes(key, value, self.filled_bytes()) {
+            self.add_leaf(&mut open.branches, &open.leaf)?;
+            open.leaf.clear();
+        }
+        open.leaf.push(flags, 0, key, value);
+        Ok(())
+    }
+
     fn close(&mut self) -> io::Result<()> {
         let Some(open) = self.open.take() else { return Ok(()) };
         let (name, sequence) = (open.name.clone(), open.sequence);
@@ -207,11 +198,10 @@ impl<W: Write + Seek> BoltWriter<W> {
         let mut level = 0;
         loop {
             let is_top = level + 1 == tree.branches.len();
-            let page = tree.branches[level].take();
             // Between one and two pages may be pending: they become two of about the same length.
-            let mut rest = page;
-            let halves = if rest.bytes > self.filled_bytes() && rest.elements.len() >= 2 * BRANCH_CHILDREN_MIN {
-                let half = rest.bytes / 2;
+            let mut rest = std::mem::take(&mut tree.branches[level]);
+            let halves = if rest.bytes() > self.filled_bytes() && rest.elements.len() >= 2 * BRANCH_CHILDREN_MIN {
+                let half = rest.bytes() / 2;
                 vec![rest.split_off_front(half), rest]
             } else {
                 vec![rest]
@@ -228,23 +218,23 @@ impl<W: Write + Seek> BoltWriter<W> {
 
     fn add_leaf(&mut self, branches: &mut Vec<Page>, leaf: &Page) -> io::Result<()> {
         let page = self.write(leaf, FLAG_LEAF)?;
-        self.add_child(branches, 0, first_key(leaf), page)
+        self.add_child(branches, 0, leaf.first_key(), page)
     }
 
     fn add_branch(&mut self, branches: &mut Vec<Page>, level: usize, branch: &Page) -> io::Result<()> {
         let page = self.write(branch, FLAG_BRANCH)?;
-        self.add_child(branches, level + 1, first_key(branch), page)
+        self.add_child(branches, level + 1, branch.first_key(), page)
     }
 
     /// Adds a child to the pending branch of a level. It is written only when enough is pending for another beside it.
-    fn add_child(&mut self, branches: &mut Vec<Page>, level: usize, key: Vec<u8>, child: u64) -> io::Result<()> {
+    fn add_child(&mut self, branches: &mut Vec<Page>, level: usize, key: &[u8], child: u64) -> io::Result<()> {
         if branches.len() <= level {
             branches.push(Page::default());
         }
         let filled = self.filled_bytes();
-        branches[level].push(Element::child(key, child));
         let pending = &mut branches[level];
-        let is_long = pending.bytes >= 2 * filled || pending.elements.len() >= ELEMENTS_MAX;
+        pending.push(0, child, key, &[]);
+        let is_long = pending.bytes() >= 2 * filled || pending.elements.len() >= ELEMENTS_MAX;
         if is_long && pending.elements.len() >= 2 * BRANCH_CHILDREN_MIN {
             let front = pending.split_off_front(filled);
             self.add_branch(branches, level, &front)?;
@@ -254,29 +244,30 @@ impl<W: Write + Seek> BoltWriter<W> {
 
     /// Writes a page with as many overflow pages as it takes; returns its number.
     fn write(&mut self, page: &Page, flag: u16) -> io::Result<u64> {
-        let pages = (HEADER_BYTES + page.bytes).div_ceil(self.page_bytes);
+        let pages = (HEADER_BYTES + page.bytes()).div_ceil(self.page_bytes);
         let number = self.next_page;
-        let mut bytes = vec![0; pages * self.page_bytes];
+        let mut bytes = std::mem::take(&mut self.page);
+        bytes.clear();
+        bytes.resize(HEADER_BYTES, 0);
         header(&mut bytes, number, flag, page.elements.len(), pages - 1);
-        let mut data = HEADER_BYTES + page.elements.len() * ELEMENT_BYTES;
-        for (index, element) in page.elements.iter().enumerate() {
-            let at = HEADER_BYTES + index * ELEMENT_BYTES;
-            let position = field(data - at)?;
+        // The data begins behind the elements; each says how far behind itself.
+        let mut ahead = page.elements.len() * ELEMENT_BYTES;
+        for element in &page.elements {
+            let (position, key, value) = (field(ahead)?, field(element.key)?, field(element.value)?);
             let words = if flag == FLAG_LEAF {
-                [element.flags, position, field(element.key.len())?, field(element.value.len())?]
+                [element.flags, position, key, value]
             } else {
-                let [low, high] = [element.child as u32, (element.child >> 32) as u32];
-                [position, field(element.key.len())?, low, high]
+                [position, key, element.child as u32, (element.child >> 32) as u32]
             };
-            for (word, place) in words.iter().zip(bytes[at..at + ELEMENT_BYTES].chunks_exact_mut(4)) {
-                place.copy_from_slice(&word.to_le_bytes());
+            for word in words {
+                bytes.extend_from_slice(&word.to_le_bytes());
             }
-            for part in [&element.key, &element.value] {
-                bytes[data..data + part.len()].copy_from_slice(part);
-                data += part.len();
-            }
+            ahead = ahead + element.key + element.value - ELEMENT_BYTES;
         }
+        bytes.extend_from_slice(&page.data);
+        bytes.resize(pages * self.page_bytes, 0);
         self.out.write_all(&bytes)?;
+        self.page = bytes;
         self.next_page += pages as u64;
         Ok(number)
     }
@@ -296,10 +287,6 @@ impl<W: Write + Seek> BoltWriter<W> {
         bytes[HEADER_BYTES..HEADER_BYTES + meta.len()].copy_from_slice(&meta);
         bytes
     }
-}
-
-fn first_key(page: &Page) -> Vec<u8> {
-    page.elements.first().map(|element| element.key.clone()).unwrap_or_default()
 }
 
 fn header(bytes: &mut [u8], number: u64, flag: u16, count: usize, overflow: usize) {
