@@ -110,6 +110,8 @@ enum Ending {
     Left,
     /// The work itself, by its context.
     Own,
+    /// Nobody: it is done because the end was asked for.
+    Nobody,
 }
 
 impl Session {
@@ -239,6 +241,15 @@ impl Session {
         self.work(kind, Caching::Used, Ending::Own, work).await
     }
 
+    /// Works on the repository after the operator asked for an end, to store what would be lost.
+    pub async fn with_last(
+        &self,
+        kind: LockKind,
+        work: impl AsyncFnOnce(&Opened) -> Result<Exit, Failure>,
+    ) -> Result<Exit, Failure> {
+        self.work(kind, Caching::Used, Ending::Nobody, work).await
+    }
+
     /// Works on the repository without any lock.
     pub async fn with_unlocked(
         &self,
@@ -257,7 +268,7 @@ impl Session {
     ) -> Result<Exit, Failure> {
         let repo = tokio::select! {
             repo = self.open(caching) => repo?,
-            exit = self.asked_to_end() => return ended(exit),
+            exit = self.asked_to_end(ending) => return ended(exit),
         };
         self.work_on(&repo, kind, ending, work).await
     }
@@ -280,8 +291,10 @@ impl Session {
         work: impl AsyncFnOnce(&Opened) -> Result<Exit, Failure>,
     ) -> Result<Exit, Failure> {
         let asked = OnceCell::new();
-        let lock = self.lock(repo, kind, &asked).await;
-        if let Some(exit) = asked.into_inner().or_else(|| self.interrupt.exit()) {
+        let stop = async { drop(asked.set(self.asked_to_end(ending).await)) };
+        let lock = self.lock(repo, kind, stop).await;
+        let asked = asked.into_inner().or_else(|| self.interrupt.exit());
+        if let Some(exit) = asked.filter(|_| ending != Ending::Nobody) {
             if let Ok(lock) = lock {
                 lock.release().await.map_err(|error| Failure::repository("release the lock", &error))?;
             }
@@ -291,7 +304,7 @@ impl Session {
         let opened = Opened { repo: repo.clone(), lock };
         let result = tokio::select! {
             result = work(&opened) => result,
-            exit = self.asked_to_end(), if ending == Ending::Left => ended(exit),
+            exit = self.asked_to_end(ending), if ending == Ending::Left => ended(exit),
         };
         let released = opened.lock.release().await;
         let exit = result?;
@@ -300,7 +313,10 @@ impl Session {
     }
 
     /// By Control-C, or because the time is over.
-    async fn asked_to_end(&self) -> Exit {
+    async fn asked_to_end(&self, ending: Ending) -> Exit {
+        if ending == Ending::Nobody {
+            return std::future::pending().await;
+        }
         let limit = async {
             match self.globals.timeout {
                 Some(limit) => {
@@ -316,9 +332,8 @@ impl Session {
         }
     }
 
-    /// Never left half-way: a lock file that nobody holds would keep others out. `asked` says that the end was asked
-    /// for while it waited.
-    async fn lock(&self, repo: &Repository, kind: LockKind, asked: &OnceCell<Exit>) -> Result<Lock, Failure> {
+    /// Never left half-way: a lock file that nobody holds would keep others out. `stop` ends the wait.
+    async fn lock(&self, repo: &Repository, kind: LockKind, stop: impl Future<Output = ()>) -> Result<Lock, Failure> {
         if self.globals.no_lock {
             if kind == LockKind::Exclusive {
                 return Err(Failure::usage("work without a lock")
@@ -328,7 +343,6 @@ impl Session {
             return Ok(Lock::none());
         }
         let wait = self.globals.lock_wait.map_or(Duration::ZERO, |wait| wait.0);
-        let stop = async { drop(asked.set(self.asked_to_end().await)) };
         repo.lock_unless(kind, wait, stop).await.map_err(|error| {
             let is_refused = Failure::repository("", &error).exit() == Exit::Denied;
             let failure = Failure::repository("lock the repository", &error);

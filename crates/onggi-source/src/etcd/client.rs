@@ -35,6 +35,8 @@ pub(crate) trait Member: Send + Sync {
     async fn count(&self, cx: &Context) -> Result<u64>;
     /// Begins to watch every key, from this revision on.
     async fn watch(&self, cx: &Context, from: i64) -> Result<Box<dyn Watching>>;
+    /// All leases.
+    async fn leases(&self, cx: &Context) -> Result<Vec<i64>>;
     /// Seconds that a lease was granted for; `None` if it is not there.
     async fn lease_ttl(&self, cx: &Context, id: i64) -> Result<Option<i64>>;
     /// Revision of users and roles; `None` where the member cannot say, before 3.5.

@@ -24,6 +24,9 @@ pub(super) const FILE: &[u8] = include_bytes!("../../../../testdata/etcd/snapsho
 /// What that member answered for it.
 pub(super) const HASH: HashAnswer = HashAnswer::Hash { hash: 1_273_534_603, compact_revision: 43 };
 
+/// A lease that no key has yet.
+pub(super) const UNUSED_LEASE: i64 = 70;
+
 /// One member's answers.
 #[derive(Clone)]
 pub(super) struct FakeMember {
@@ -189,6 +192,11 @@ impl Member for Connection {
     async fn watch(&self, cx: &Context, from: i64) -> Result<Box<dyn Watching>> {
         cx.check()?;
         Ok(Box::new(Telling { told: self.member().told, from }))
+    }
+
+    async fn leases(&self, cx: &Context) -> Result<Vec<i64>> {
+        cx.check()?;
+        Ok(vec![UNUSED_LEASE])
     }
 
     async fn lease_ttl(&self, cx: &Context, _id: i64) -> Result<Option<i64>> {

@@ -127,6 +127,21 @@ pub struct Event {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct LeaseLeasesRequest {}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct LeaseLeasesResponse {
+    #[prost(message, repeated, tag = "2")]
+    pub leases: Vec<LeaseStatus>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct LeaseStatus {
+    #[prost(int64, tag = "1")]
+    pub id: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct LeaseTimeToLiveRequest {
     #[prost(int64, tag = "1")]
     pub id: i64,

@@ -25,6 +25,8 @@ use crate::watcher::{Watcher, show_problem};
 
 /// Pause after a failure, before the cluster or the repository is tried again.
 const AGAIN: Duration = Duration::from_secs(30);
+/// How long the last delta may take when the end was asked for.
+const LAST: Duration = Duration::from_mins(1);
 
 /// Follows every change of an etcd cluster, and writes jobs that back it up.
 #[derive(Debug, clap::Args)]
@@ -44,7 +46,7 @@ pub enum Verb {
 /// Stores every change of a cluster from now on, so that it can be restored to any revision.
 ///
 /// A full snapshot begins each chain, and deltas continue it; what cannot be continued, because the cluster has compacted
-/// it meanwhile or was replaced, is a full again. Runs until it is asked to end.
+/// it meanwhile or was replaced, is a full again. Runs until it is asked to end, and then stores what it has gathered.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  onggi etcd follow etcd\n  onggi etcd follow etcd --flush 1m")]
 pub struct Follow {
@@ -79,18 +81,28 @@ async fn follow(args: Follow, session: &Session) -> Result<Exit, Failure> {
     let plan = configured.plan();
     let cx = session.run(Purpose::Backup).context;
     loop {
-        let stored =
-            session.with_own_end(LockKind::Shared, async |opened| store(&follower, &plan, session, opened).await).await;
+        let run = session.run(Purpose::Backup);
+        let stored = async |opened: &Opened| store(&follower, &plan, session, &run.context, opened).await;
+        let stored = session.with_own_end(LockKind::Shared, stored).await;
         if let Some(exit) = session.interrupt.exit() {
             return Ok(exit);
         }
         if let Err(failure) = stored {
             failure.report(&session.output);
             cx.sleep(AGAIN).await.map_err(|stop| Failure::new(Exit::from(stop), act()).because(stop))?;
-        } else {
-            wait(&follower, &cx, &act).await?;
+        } else if let Err(failure) = wait(&follower, &cx, &act).await {
+            let Some(exit) = session.interrupt.exit() else { return Err(failure) };
+            store_last(&follower, &plan, session).await?;
+            return Ok(exit);
         }
     }
+}
+
+/// Stores what was gathered until the end was asked for.
+async fn store_last(follower: &Follower, plan: &UnitPlan, session: &Session) -> Result<Exit, Failure> {
+    let cx = session.run(Purpose::Backup).context.for_cleanup(LAST);
+    let stored = async |opened: &Opened| store(follower, plan, session, &cx, opened).await;
+    session.with_last(LockKind::Shared, stored).await
 }
 
 /// Until there is something to be stored; the repository is not locked meanwhile.
@@ -107,16 +119,21 @@ async fn wait(follower: &Follower, cx: &Context, act: &impl Fn() -> String) -> R
 }
 
 /// Stores a full or a delta, whichever is next.
-async fn store(follower: &Follower, plan: &UnitPlan, session: &Session, opened: &Opened) -> Result<Exit, Failure> {
+async fn store(
+    follower: &Follower,
+    plan: &UnitPlan,
+    session: &Session,
+    cx: &Context,
+    opened: &Opened,
+) -> Result<Exit, Failure> {
     let act = || format!("follow {}", escape_text(&plan.source));
-    let run = session.run(Purpose::Backup);
     let history = History::load(&opened.repo).await;
     let history = history.map_err(|error| Failure::repository("read the snapshots", &error))?;
-    let units = follower.discover(&run.context).await;
+    let units = follower.discover(cx).await;
     let units = units.map_err(|error| Failure::new(Exit::from(&error), act()).chain(&error))?;
     let job = opened.job(session, &history, Watcher::new(&session.output, "backup"))?;
     let members: Vec<_> = units.iter().map(|unit| Member { source: follower, unit, plan }).collect();
-    let report = back_up(&run.context, &job, &members).await;
+    let report = back_up(cx, &job, &members).await;
     for unit in &report.units {
         show(unit, session)?;
     }

@@ -187,6 +187,12 @@ impl Member for Connection {
         Ok(Box::new(limited(cx, SILENCE, "Watch", work).await?))
     }
 
+    async fn leases(&self, cx: &Context) -> Result<Vec<i64>> {
+        let path = "/etcdserverpb.Lease/LeaseLeases";
+        let answer: pb::LeaseLeasesResponse = self.ask(cx, ANSWER, path, pb::LeaseLeasesRequest {}).await?;
+        Ok(answer.leases.iter().map(|lease| lease.id).collect())
+    }
+
     async fn lease_ttl(&self, cx: &Context, id: i64) -> Result<Option<i64>> {
         let path = "/etcdserverpb.Lease/LeaseTimeToLive";
         let request = pb::LeaseTimeToLiveRequest { id };

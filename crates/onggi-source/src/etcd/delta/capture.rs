@@ -71,6 +71,8 @@ pub struct DeltaNotes {
 const FORMAT: u32 = 1;
 /// How long a watch that was just begun is given to tell what it has.
 const FIRST: Duration = Duration::from_secs(2);
+/// Leases that no change names are asked for at most so many at once; the others with the next delta.
+const LEASES_ASKED_MAX: usize = 1 << 12;
 /// More leases than these are taken down anew with each delta.
 const LEASES_MAX: usize = 1 << 16;
 
@@ -109,6 +111,8 @@ impl Follower {
             Ok(()) => Ok(true),
             // What is whole can be stored all the same.
             Err(error) if error.is_transient() && !watch.whole.is_empty() => Ok(true),
+            // The last delta may still be stored.
+            Err(error @ SourceError::Stopped(_)) => Err(error),
             Err(error) => {
                 *kept = None;
                 Err(error)
@@ -236,10 +240,13 @@ impl Follower {
         if auth_revision != head.notes.auth_revision {
             return Err(SourceError::BaseLost("users or roles were changed, which no delta tells".to_owned()));
         }
-        let used = watch.leases();
+        // Whoever was granted one may use it in any later delta, which then need not ask.
+        let mut wanted = watch.leases();
+        let listed = connection.leases(cx).await?;
+        wanted.extend(listed.into_iter().filter(|id| !head.notes.leases.contains(id)).take(LEASES_ASKED_MAX));
         let mut known = head.notes.leases.clone();
         let mut leases = BTreeMap::new();
-        for id in used.into_iter().filter(|id| !head.notes.leases.contains(id)) {
+        for id in wanted.into_iter().filter(|id| !head.notes.leases.contains(id)) {
             // One that has ended by now has taken its keys along, which the watch tells.
             if let Some(ttl) = connection.lease_ttl(cx, id).await? {
                 leases.insert(id, ttl);

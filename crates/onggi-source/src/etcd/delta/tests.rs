@@ -11,7 +11,7 @@ use super::segment::put_varint;
 use crate::bench::Bench;
 use crate::context::{Destination, Purpose, SnapshotId};
 use crate::etcd::client::{Event, Told};
-use crate::etcd::fake::FakeCluster;
+use crate::etcd::fake::{FakeCluster, UNUSED_LEASE};
 use crate::recorder::{RecordedTree, Recorder};
 use crate::source::{Base, RestoreRequest, Result, Source, SourceError};
 
@@ -116,6 +116,7 @@ async fn a_chain_is_restored_up_to_any_revision_with_its_leases() {
     let (cluster, full, delta) = follow(changes).await;
     let mut delta = delta.unwrap();
     assert_eq!(delta.facts[0].follows, Some(SnapshotId::new("full")));
+    assert_eq!(delta.facts[0].notes["leases"], json!([7, UNUSED_LEASE]));
     // One that was stored twice, as after a lost answer, is taken once.
     let chain = delta.clone().over(&full);
     delta.facts.clear();
