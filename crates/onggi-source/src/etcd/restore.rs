@@ -164,6 +164,10 @@ impl IntoDirectories<'_> {
                 member.name, member.id
             )));
         }
+        if self.options.engine == Engine::Etcdutl {
+            let lines = self.places.iter().map(|place| self.etcdutl_line(place));
+            steps.extend(lines.map(|line| Step::Create(format!("its files by {line}"))));
+        }
         steps.push(Step::Create(match self.options.until {
             Until::Latest => format!("keys up to revision {}", self.full.last),
             Until::Revision(revision) => format!("keys up to revision {revision}"),

@@ -3,13 +3,16 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::IntoDirectories;
 use super::database::{Written, unwritten};
-use super::{IntoDirectories, directory};
+use super::directory::{self, Place};
+use super::identity::MemberIdentity;
 use crate::carrier::Launch;
 use crate::carrier::run_to_end;
 use crate::context::Context;
+use crate::etcd::model::SNAPSHOT_FILE;
 use crate::source::{ReadError, Result, SourceError};
 
 impl IntoDirectories<'_> {
@@ -37,7 +40,7 @@ impl IntoDirectories<'_> {
             }
             drop(out);
             let made = staging.join("data");
-            let launch = Launch::new([self.etcdutl_words(&file, &place.member.name, &made)]);
+            let launch = Launch::new([self.etcdutl_words(&file, &place.member, &made)]);
             run_to_end(cx, &*self.etcd.surroundings.launcher, &launch).await?;
             fs::rename(made.join(directory::MEMBER), staging.join(directory::MEMBER)).map_err(unwritten)?;
             fs::remove_dir_all(&made).map_err(unwritten)?;
@@ -46,21 +49,26 @@ impl IntoDirectories<'_> {
         Ok(Written { revision: self.full.notes.revision, length: self.full.notes.db_size })
     }
 
-    fn etcdutl_words(&self, file: &std::path::Path, member: &str, made: &std::path::Path) -> Vec<OsString> {
+    /// The command as one would type it, with the snapshot's file in the folder that one is in.
+    pub(super) fn etcdutl_line(&self, place: &Place) -> String {
+        let words = self.etcdutl_words(Path::new(SNAPSHOT_FILE), &place.member, &place.directory);
+        words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    fn etcdutl_words(&self, file: &Path, member: &MemberIdentity, made: &Path) -> Vec<OsString> {
         let option = |name: &str, value: &str| OsString::from(format!("--{name}={value}"));
-        let path = |name: &str, value: &std::path::Path| {
+        let path = |name: &str, value: &Path| {
             let mut word = OsString::from(format!("--{name}="));
             word.push(value);
             word
         };
-        let own = self.cluster.member(member).map(|member| member.peer_urls.join(",")).unwrap_or_default();
         let program: &PathBuf = &self.options.etcdutl;
         let mut words: Vec<OsString> = vec![program.into(), "snapshot".into(), "restore".into(), file.into()];
         words.extend([
-            option("name", member),
+            option("name", &member.name),
             option("initial-cluster", &self.options.initial_cluster),
             option("initial-cluster-token", &self.token),
-            option("initial-advertise-peer-urls", &own),
+            option("initial-advertise-peer-urls", &member.peer_urls.join(",")),
             path("data-dir", made),
         ]);
         if self.bump() > 0 {
