@@ -4,9 +4,10 @@ use crate::place::{Place, source};
 use onggi_lab::service::EtcdCluster;
 use serde_json::{Value, json};
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 /// The hash of all keys that each member has, at a revision.
 pub fn hashes(cluster: &EtcdCluster, revision: i64) -> Vec<Value> {
@@ -81,18 +82,40 @@ fn a_lost_cluster_comes_back_with_the_keys_that_it_had() {
     }
 }
 
+/// A client that watches while the cluster is lost, and enters again when it is back.
+fn watch(cluster: &EtcdCluster, key: &str, from: i64) -> Child {
+    // Not the lab's wrapper, which ends it after a minute.
+    let mut watcher = Command::new("timeout");
+    watcher.arg("600").arg(cluster.program("etcdctl")).args(["watch", key, &format!("--rev={from}")]);
+    for (name, file) in [("CACERT", "ca.crt"), ("CERT", "healthcheck-client.crt"), ("KEY", "healthcheck-client.key")] {
+        watcher.env(format!("ETCDCTL_{name}"), cluster.pki("etcd").join(file));
+    }
+    watcher.env("ETCDCTL_API", "3").env("ETCDCTL_ENDPOINTS", &cluster.endpoints()[0]);
+    watcher.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
 #[test]
-fn watchers_that_were_ahead_are_told_that_what_they_know_is_gone() {
+fn a_watcher_that_was_ahead_is_told_that_what_it_knows_is_gone() {
     let Some(cluster) = EtcdCluster::start("--version 3.5 --fill 100") else { return };
     let place = Place::new(&json!({ "lab": source(&cluster, json!({})) }));
     place.onggi("backup lab").ends(0);
     let at = revision(&cluster);
     cluster.put([("/registry/x", "1")]);
     let ahead = revision(&cluster);
+    let mut watcher = watch(&cluster, "/registry/x", ahead);
+    let mut told = BufReader::new(watcher.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("/registry/x") {
+        line.clear();
+        assert!(told.read_line(&mut line).unwrap() > 0, "the watcher ended");
+    }
     lose_and_restore(&place, &cluster, "");
     assert!(revision(&cluster) >= at + 1_000_000_000);
     let watched = cluster.fails(&format!("get --rev={ahead} /registry/x"));
     assert!(watched.contains("compacted"), "{watched}");
+    let output = watcher.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("required revision has been compacted"), "{said}");
     cluster.ctl("put /registry/x again");
 }
 
@@ -125,48 +148,65 @@ fn metrics(cluster: &EtcdCluster, member: &str) -> String {
 
 #[test]
 fn a_member_that_is_added_later_gets_the_whole_database() {
-    let Some(cluster) = EtcdCluster::start("--version 3.5 --fill 300") else { return };
-    let place = Place::new(&json!({ "lab": source(&cluster, json!({})) }));
-    place.onggi("backup lab").ends(0);
-    let at = revision(&cluster);
-    let before = hashes(&cluster, at);
-    lose_and_restore(&place, &cluster, "--bump-revision 0");
-    while !metrics(&cluster, "m1").contains("etcd_cluster_version{cluster_version=\"3.5\"}") {}
-    let endpoint = add_learner(&cluster);
-    let asked = format!("--endpoints {endpoint} endpoint hashkv --rev={at} -w json");
-    let mut said = String::new();
-    while !said.contains("\"hash\"") {
-        said = cluster.try_with(&asked.split(' ').collect::<Vec<_>>(), "");
+    for options in ["--version 3.4", "--version 3.5", "--version 3.4 --members 3", "--version 3.5 --members 3"] {
+        let Some(cluster) = EtcdCluster::start(&format!("{options} --fill 300")) else { return };
+        let place = Place::new(&json!({ "lab": source(&cluster, json!({})) }));
+        place.onggi("backup lab").ends(0);
+        let at = revision(&cluster);
+        let before = hashes(&cluster, at);
+        lose_and_restore(&place, &cluster, "--bump-revision 0");
+        let agreed = format!("etcd_cluster_version{{cluster_version=\"{}\"}}", &options[10..13]);
+        while !metrics(&cluster, "m1").contains(&agreed) {}
+        let endpoint = add_learner(&cluster);
+        let asked = format!("--endpoints {endpoint} endpoint hashkv --rev={at} -w json");
+        let mut said = String::new();
+        while !said.contains("\"hash\"") {
+            said = cluster.try_with(&asked.split(' ').collect::<Vec<_>>(), "");
+        }
+        // What it had to try again it complains of in further lines.
+        let said: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+        assert_eq!(said[0]["HashKV"]["hash"], before[0], "{options}");
+        cluster.stop("m9");
     }
-    // What it had to try again it complains of in further lines.
-    let said: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
-    assert_eq!(said[0]["HashKV"]["hash"], before[0]);
 }
 
-/// Adds m2 as a learner, starts it, and promotes it as soon as it has caught up. Returns its client URL.
+/// Ports that nobody listens on now.
+fn free_ports() -> [u16; 3] {
+    let listeners = [0; 3].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// Adds m9 as a learner, starts it, and promotes it as soon as it has caught up. Returns its client URL.
 fn add_learner(cluster: &EtcdCluster) -> String {
     let run = cluster.state().join("run");
-    let port = |name: &str| -> u16 { argument(cluster, "m1", name).rsplit(':').next().unwrap().parse().unwrap() };
-    let mut text = fs::read_to_string(run.join("m1.args")).unwrap();
-    for name in ["listen-client-urls", "listen-peer-urls", "listen-metrics-urls"] {
-        text = text.replace(&format!(":{}", port(name)), &format!(":{}", port(name) + 3));
-    }
-    let peer = format!("https://127.0.0.1:{}", port("listen-peer-urls") + 3);
-    let all = format!("{},m2={peer}", argument(cluster, "m1", "initial-cluster"));
-    let own = |line: &str| match line.split_once('=') {
-        Some(("--initial-cluster", _)) => format!("--initial-cluster={all}\n"),
-        Some(("--initial-cluster-state", _)) => "--initial-cluster-state=existing\n".to_owned(),
-        _ => format!("{}\n", line.replace("--name=m1", "--name=m2").replace("/data/m1", "/data/m2")),
+    let [client, peer, metrics] = free_ports();
+    let peer = format!("https://127.0.0.1:{peer}");
+    let all = format!("{},m9={peer}", argument(cluster, "m1", "initial-cluster"));
+    let own = |line: &str| {
+        let (name, value) = line.split_once('=').unwrap_or((line, ""));
+        let value = match name {
+            "--name" => "m9".to_owned(),
+            "--data-dir" => value.replace("/data/m1", "/data/m9"),
+            "--listen-client-urls" | "--advertise-client-urls" => format!("https://127.0.0.1:{client}"),
+            "--listen-peer-urls" | "--initial-advertise-peer-urls" => peer.clone(),
+            "--listen-metrics-urls" => format!("http://127.0.0.1:{metrics}"),
+            "--initial-cluster" => all.clone(),
+            "--initial-cluster-state" => "existing".to_owned(),
+            _ => value.to_owned(),
+        };
+        format!("{name}={value}\n")
     };
-    let text: String = text.lines().map(own).collect();
-    fs::write(run.join("m2.args"), text).unwrap();
-    cluster.ctl(&format!("member add m2 --learner --peer-urls={peer}"));
-    cluster.start_member("m2");
+    let text: String = fs::read_to_string(run.join("m1.args")).unwrap().lines().map(own).collect();
+    fs::write(run.join("m9.args"), text).unwrap();
+    // Members that have just met take nobody in.
+    let add = format!("member add m9 --learner --peer-urls={peer}");
+    while !cluster.try_with(&add.split(' ').collect::<Vec<_>>(), "").contains("added to cluster") {}
+    cluster.start_member("m9");
     let list: Value = serde_json::from_str(&cluster.ctl("member list -w json")).unwrap();
     let learner = list["members"].as_array().unwrap().iter().find(|member| member["isLearner"] == true).unwrap();
     let id = format!("{:x}", learner["ID"].as_u64().unwrap());
     while !cluster.try_with(&["member", "promote", &id], "").contains("promoted") {}
-    format!("https://127.0.0.1:{}", port("listen-client-urls") + 3)
+    format!("https://127.0.0.1:{client}")
 }
 
 #[test]
