@@ -39,7 +39,10 @@ pub struct Arguments {
     /// A program to measure beside onggi, wherever it is; its file name begins with its own name
     #[arg(long)]
     peer: Vec<PathBuf>,
-    /// Append the report to docs/measurements.md and show it in README.md
+    /// Measure beside etcd's own programs instead
+    #[arg(long, conflicts_with_all = ["quick", "source", "only", "peers", "peer"])]
+    etcd: bool,
+    /// Append the report to docs/measurements.md and, unless it is of etcd, show it in README.md
     #[arg(long)]
     record: bool,
 }
@@ -59,6 +62,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.fleet {
         return fleet(arguments, &programs, &source, &work);
     }
+    if arguments.etcd {
+        return etcd(arguments, &programs, &work);
+    }
     let peers = peers(arguments)?;
     ensure!(!peers.is_empty(), "no restic, rustic or borg to compare with: run lab/peers/up, or name one with --peer");
     let title = title(arguments);
@@ -71,7 +77,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         command.args(["--only", step]);
     }
     command.arg(programs.join("onggi")).args(peers);
-    let report = report(&mut command, [&source, &work])?;
+    let report = report(&mut command, &[&source, &work])?;
     if arguments.record { record(&report) } else { Ok(()) }
 }
 
@@ -93,12 +99,21 @@ fn fleet(arguments: &Arguments, programs: &Path, source: &Path, work: &Path) -> 
     for part in &arguments.only {
         command.args(["--only", part]);
     }
-    let report = report(command.arg(programs.join("onggi")), [source, work])?;
+    let report = report(command.arg(programs.join("onggi")), &[source, work])?;
     if arguments.record { append(&report) } else { Ok(()) }
 }
 
-/// Runs the benchmark, shows what it reports and removes what it leaves.
-fn report(command: &mut Command, folders: [&Path; 2]) -> Result<String> {
+/// Measures the capture of one member and a restore.
+fn etcd(arguments: &Arguments, programs: &Path, work: &Path) -> Result<()> {
+    let mut command = Command::new(programs.join("onggi-lab"));
+    command.arg("bench-etcd").arg(programs.join("onggi")).arg("--runs").arg(arguments.runs.to_string());
+    command.arg("--work").arg(work).args(["--title", &title(arguments)]);
+    let report = report(&mut command, &[work])?;
+    if arguments.record { append(&report) } else { Ok(()) }
+}
+
+/// Runs the benchmark, shows what it reports, also of one that ended early, and removes what it leaves.
+fn report(command: &mut Command, folders: &[&Path]) -> Result<String> {
     let output = command.stderr(std::process::Stdio::inherit()).output().context("start onggi-lab")?;
     for folder in folders {
         std::fs::remove_dir_all(folder).ok();
@@ -116,7 +131,7 @@ fn report(command: &mut Command, folders: [&Path; 2]) -> Result<String> {
 /// The command as one would type it to measure the same again.
 fn title(arguments: &Arguments) -> String {
     let mut title = format!("cargo xtask bench --runs {}", arguments.runs);
-    for (is_given, name) in [(arguments.quick, "quick"), (arguments.fleet, "fleet")] {
+    for (is_given, name) in [(arguments.quick, "quick"), (arguments.fleet, "fleet"), (arguments.etcd, "etcd")] {
         if is_given {
             title.extend([" --", name]);
         }

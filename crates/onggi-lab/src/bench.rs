@@ -3,6 +3,7 @@
 //! Each program keeps its repository on a file system in memory and reads its source from the page cache, so that what
 //! is compared is work, not disks. Every restore is compared with its source before its time counts.
 
+mod etcd;
 pub(crate) mod load;
 pub(crate) mod machine;
 mod peer;
@@ -19,6 +20,8 @@ use anyhow::{Context, Result, ensure};
 use crate::compare::{Aspects, compare};
 use crate::corpus::mixed::Mixed;
 use crate::measure::{Cost, measured, median};
+pub use etcd::EtcdPlan;
+pub use etcd::run as run_etcd;
 use load::Load;
 pub use peer::Peer;
 pub use step::Step;

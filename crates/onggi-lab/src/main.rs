@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
-use onggi_lab::bench::{self, Peer, Plan, Step};
+use onggi_lab::bench::{self, EtcdPlan, Peer, Plan, Step};
 use onggi_lab::compare::{Aspects, compare};
 use onggi_lab::corpus::mixed::Mixed;
 use onggi_lab::corpus::{golden, zoo};
@@ -53,6 +53,8 @@ enum Command {
         #[arg(last = true)]
         command: Vec<String>,
     },
+    /// Measures onggi beside etcd's own programs and prints the report
+    BenchEtcd(BenchEtcd),
     /// Runs a command and answers with its cost; the other half of `bench`
     #[command(hide = true)]
     Measured {
@@ -121,6 +123,20 @@ struct Fleet {
 /// Days that are compared.
 const DAYS: u32 = 8;
 
+struct BenchEtcd {
+    /// The program onggi
+    program: PathBuf,
+    /// How often; the medians are reported
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Where repositories, files and data directories go; best in memory
+    #[arg(long)]
+    work: PathBuf,
+    /// How the command is named in the report
+    #[arg(long, default_value = "onggi-lab bench-etcd")]
+    title: String,
+}
+
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Mixed { folder, quick } => Ok(set(quick).write(&folder)?),
@@ -139,6 +155,7 @@ fn main() -> Result<()> {
         Command::Bench(arguments) => run_bench(&arguments),
         Command::Fleet(arguments) => run_fleet(arguments),
         Command::Watched { log, command } => measure::watch(&command, &log),
+        Command::BenchEtcd(arguments) => run_bench_etcd(&arguments),
         Command::Measured { log, command } => {
             println!("{}", measure::run_and_report(&command, &log)?);
             Ok(())
@@ -194,4 +211,14 @@ fn run_fleet(arguments: Fleet) -> Result<()> {
     let (report, ended) = fleet::run(&plan, &title, &|text| eprintln!("{text}"))?;
     print!("{report}");
     ended
+
+fn run_bench_etcd(arguments: &BenchEtcd) -> Result<()> {
+    let plan = EtcdPlan {
+        runs: arguments.runs,
+        onggi: std::path::absolute(&arguments.program)?,
+        work: arguments.work.clone(),
+        measurer: std::env::current_exe()?,
+    };
+    print!("{}", bench::run_etcd(&plan, &arguments.title, &|text| eprintln!("{text}"))?);
+    Ok(())
 }
