@@ -178,7 +178,7 @@ fn fold(text: &[u8], case: Case) -> Cow<'_, [u8]> {
 }
 
 /// Whether every class is closed and every `\` is followed by something.
-fn is_glob(glob: &[u8]) -> bool {
+pub fn is_glob(glob: &[u8]) -> bool {
     let mut rest = glob;
     while let Some((first, after)) = rest.split_first() {
         rest = match first {
@@ -195,7 +195,7 @@ fn is_glob(glob: &[u8]) -> bool {
 }
 
 /// `*`, `?`, `[a-z]`, `[^a-z]`, `\x` on one component; back-tracks to the last `*` only.
-fn glob_matches(glob: &[u8], name: &[u8]) -> bool {
+pub fn glob_matches(glob: &[u8], name: &[u8]) -> bool {
     let (mut glob, mut name) = (glob, name);
     let mut star: Option<(&[u8], &[u8])> = None;
     loop {

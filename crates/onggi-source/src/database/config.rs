@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use onggi_node::pattern::{glob_matches, is_glob};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -125,7 +126,7 @@ pub struct Connect {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[schemars(rename = "DatabaseNames")]
 pub struct Names {
-    /// Names, with `*` for anything and `?` for one letter.
+    /// Names, with `*` for anything, `?` for one letter, `[a-z]` for one of these, and `\` before what means itself.
     #[serde(default)]
     pub databases: Vec<String>,
 }
@@ -205,7 +206,8 @@ impl DatabaseConfig {
 
     /// Whether a database of this name is included and not excluded.
     pub(super) fn wants(&self, name: &str) -> bool {
-        let any = |names: &Names| names.databases.iter().any(|pattern| glob(pattern.as_bytes(), name.as_bytes()));
+        let matches = |pattern: &String| glob_matches(pattern.as_bytes(), name.as_bytes());
+        let any = |names: &Names| names.databases.iter().any(matches);
         (self.include.databases.is_empty() || any(&self.include)) && !any(&self.exclude)
     }
 
@@ -250,23 +252,16 @@ impl DatabaseConfig {
             if names.databases.iter().any(String::is_empty) {
                 faults.push(ConfigFault::new(key, "a name is empty", "write a name, or `*` for all"));
             }
+            if let Some(open) = names.databases.iter().find(|name| !is_glob(name.as_bytes())) {
+                let text = format!("{open:?} is no pattern");
+                faults.push(ConfigFault::new(key, text, "close each `[`, and write `\\[` for one that means itself"));
+            }
         }
         if self.server.as_ref().is_some_and(|name| name.is_empty() || name.contains('/')) {
             faults.push(ConfigFault::new("server", "it cannot be a part of a path", "write a name without `/`"));
         }
         faults.extend(hook::faults("before", &self.before).chain(hook::faults("after", &self.after)));
         faults
-    }
-}
-
-/// Whether a name matches a pattern of `*`, `?` and letters that mean themselves.
-fn glob(pattern: &[u8], name: &[u8]) -> bool {
-    match (pattern.split_first(), name.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => (0..=name.len()).any(|start| glob(rest, &name[start..])),
-        (Some((b'?', rest)), Some((_, left))) => glob(rest, left),
-        (Some((letter, rest)), Some((first, left))) if letter == first => glob(rest, left),
-        _ => false,
     }
 }
 
@@ -289,6 +284,16 @@ mod tests {
         check(&["shop?", "bill*"], &[], "shop", false);
         check(&["a*c*e"], &[], "abcde", true);
         check(&["a.c"], &[], "abc", false);
+        check(&["shop[0-9]"], &[], "shop7", true);
+        check(&["shop[^0-9]"], &[], "shop7", false);
+        check(&["shop\\[7]"], &[], "shop[7]", true);
+    }
+
+    #[test]
+    fn a_class_that_is_not_closed_is_a_fault() {
+        let include = Names { databases: vec!["shop[0".to_owned()] };
+        let faults = DatabaseConfig { include, ..DatabaseConfig::default() }.faults();
+        assert_eq!(faults.len(), 1, "{faults:?}");
     }
 
     #[test]
