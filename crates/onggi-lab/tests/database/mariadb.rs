@@ -8,7 +8,7 @@ use onggi_lab::service::Database;
 
 use crate::rig::Rig;
 
-const ROWS: &str = "CREATE DATABASE shop CHARACTER SET utf8mb4;
+pub const ROWS: &str = "CREATE DATABASE shop CHARACTER SET utf8mb4;
 USE shop;
 CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL, filler varchar(80) NOT NULL) ENGINE=InnoDB;
 INSERT INTO account SELECT seq, 0, concat(md5(seq), md5(seq * 7)) FROM seq_1_to_200000;
@@ -20,10 +20,10 @@ INSERT INTO `account` VALUES (0, 0, '');
 END ;;
 DELIMITER ;
 ";
-const CHECKSUMS: &str = "CHECKSUM TABLE account, `odd ``name`";
+pub const CHECKSUMS: &str = "CHECKSUM TABLE account, `odd ``name`";
 
 /// Gives statements to the server; what it answers.
-fn sql(server: &Database, database: Option<&str>, statements: &str) -> String {
+pub fn sql(server: &Database, database: Option<&str>, statements: &str) -> String {
     let mut mariadb = Command::new("mariadb");
     mariadb.env("MYSQL_PWD", server.password()).args(["--no-defaults", "--batch", "--skip-column-names"]);
     mariadb.args(["--host=127.0.0.1", &format!("--port={}", server.port()), &format!("--user={}", server.user())]);

@@ -11,22 +11,22 @@ const ROWS: &str = "CREATE TABLE account (id int PRIMARY KEY, balance int NOT NU
     INSERT INTO account SELECT i, 0, md5(i::text) || md5((i * 7)::text) FROM generate_series(1, 200000) i;
     CREATE TABLE \"odd name\" (t timestamptz, b bytea); INSERT INTO \"odd name\" VALUES (now(), '\\xdeadbeef');
     CREATE VIEW rich AS SELECT * FROM account WHERE balance > 0";
-const CHECKSUM: &str =
+pub const CHECKSUM: &str =
     "SELECT count(*), md5(string_agg(id || ':' || balance || ':' || filler, ',' ORDER BY id)) FROM account";
 
-fn sql(server: &Database, database: &str, query: &str) -> String {
+pub fn sql(server: &Database, database: &str, query: &str) -> String {
     let mut psql = Command::new("psql");
     psql.env("PGPASSWORD", server.password()).args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1"]);
     psql.args(["-h", "127.0.0.1", "-p", &server.port(), "-U", &server.user(), "-d", database, "-c", query]);
     output(&mut psql)
 }
 
-fn tools() -> String {
+pub fn tools() -> String {
     let versions = fs::read_dir("/usr/lib/postgresql").unwrap().map(|entry| entry.unwrap().path().join("bin"));
     versions.filter(|path| path.join("pg_dump").exists()).max().unwrap().display().to_string()
 }
 
-fn shop() -> Option<Database> {
+pub fn shop() -> Option<Database> {
     let server = Database::start("postgres")?;
     sql(&server, "postgres", "CREATE DATABASE shop");
     sql(&server, "shop", ROWS);
@@ -119,6 +119,39 @@ fn what_a_killed_onggi_leaves_is_found_and_removed() {
     fs::write(rig.path("onggi.yaml"), text.replace(&folder, &tools())).unwrap();
     rig.run(&["backup", "billing"]);
     assert_eq!((rig.snapshots(), rig.private_files()), (1, Vec::new()));
+}
+
+#[test]
+fn a_limited_rate_does_not_hold_the_dump_open() {
+    let Some(server) = shop() else { return };
+    let tools_of = Rig::new();
+    let marker = tools_of.path("dumped");
+    // How long the dump took, in milliseconds, once it has ended.
+    let script = format!(
+        "case $* in --version) real \"$@\";; *) began=$(date +%s%3N); real \"$@\"
+        echo $(($(date +%s%3N) - began)) >{0}.new; mv {0}.new {0};; esac",
+        marker.display()
+    );
+    let folder = tools_of.tools_with(&tools(), "pg_dump", &script);
+    let dumped = |limit: &[&str]| {
+        let rig = Rig::over(&server, "postgres-logical", &format!("{SHOP}\n    programs: {folder}"));
+        let mut onggi = rig.command(&[limit, &["backup", "billing"]].concat()).stderr(Stdio::null()).spawn().unwrap();
+        while !marker.exists() {
+            assert!(onggi.try_wait().unwrap().is_none(), "it ends before the dump does");
+            std::thread::yield_now();
+        }
+        let stored_then = rig.stored_bytes();
+        assert!(onggi.wait().unwrap().success());
+        let took: u64 = fs::read_to_string(&marker).unwrap().trim().parse().unwrap();
+        fs::remove_file(&marker).unwrap();
+        (took, stored_then, rig.stored_bytes())
+    };
+    let (free, ..) = dumped(&[]);
+    let (limited, stored_then, stored) = dumped(&["--limit-rate", "1MB"]);
+    eprintln!(
+        "MEASURED: the dump took {free} ms, and {limited} ms under a limit; then {stored_then} of {stored} bytes"
+    );
+    assert!(stored_then * 2 < stored, "the dump waited: {stored_then} of {stored} bytes were stored when it ended");
 }
 
 #[test]

@@ -111,7 +111,7 @@ impl Rig {
         self.stored_bytes() - before
     }
 
-    fn stored_bytes(&self) -> u64 {
+    pub fn stored_bytes(&self) -> u64 {
         fn below(folder: PathBuf) -> u64 {
             let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
             entries
