@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::workspace::{Profile, build, root};
 
 /// How large and how often.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(clap::Args)]
 pub struct Arguments {
     /// An eighth of the set

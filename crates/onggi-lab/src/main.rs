@@ -123,6 +123,7 @@ struct Fleet {
 /// Days that are compared.
 const DAYS: u32 = 8;
 
+#[derive(clap::Args)]
 struct BenchEtcd {
     /// The program onggi
     program: PathBuf,
@@ -211,6 +212,7 @@ fn run_fleet(arguments: Fleet) -> Result<()> {
     let (report, ended) = fleet::run(&plan, &title, &|text| eprintln!("{text}"))?;
     print!("{report}");
     ended
+}
 
 fn run_bench_etcd(arguments: &BenchEtcd) -> Result<()> {
     let plan = EtcdPlan {
