@@ -1,5 +1,7 @@
 //! Pure: the commands that run on an instance, as texts for its shell. All of them as root, none may ask for a password.
 
+use std::fmt::Write as _;
+
 use super::STORE;
 use super::script::Script;
 use crate::carrier::ssh::quote;
@@ -28,7 +30,7 @@ pub(crate) fn look_for_store() -> String {
 pub(crate) fn run_script(script: Script, job: &str, variables: &[(&str, String)]) -> String {
     let mut command = "echo $$; exec sudo -n".to_owned();
     for (name, value) in variables {
-        command.push_str(&format!(" {name}={}", quote(value)));
+        let _ = write!(command, " {name}={}", quote(value)); // a string takes everything
     }
     format!("{command} {}", quote(&script.path(job)))
 }

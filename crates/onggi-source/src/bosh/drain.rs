@@ -24,7 +24,7 @@ impl Platform {
     /// Copies all artifacts, up to ten at once; the others go on when one fails.
     pub(crate) async fn drain(&self, cx: &Context, directory: &Directory) -> Result<(), Faults> {
         let jobs = self.jobs();
-        let work = self.with(&jobs, Script::Backup).map(|(instance, job)| async move {
+        let work = Self::with(&jobs, Script::Backup).map(|(instance, job)| async move {
             let artifact = instance.made_by(job);
             let fetched = self.fetch(cx, instance, &artifact, directory).await;
             fetched.map_err(|cause| Fault::Drain { artifact, instance: instance.name(), cause }).inspect_err(|fault| {

@@ -50,7 +50,7 @@ impl Platform {
             if cx.check().is_err() {
                 break;
             }
-            let work = self.with(layer, script).map(|(instance, job)| async move {
+            let work = Self::with(layer, script).map(|(instance, job)| async move {
                 if job.scripts.contains(&unlock) {
                     self.owed.add(undone(unlock, job, instance));
                 }
@@ -66,10 +66,10 @@ impl Platform {
     pub(crate) async fn back_up_jobs(&self, cx: &Context) -> Result<(), Faults> {
         self.say(Level::Info, "Running backup scripts...");
         let jobs = self.jobs();
-        let work = self.with(&jobs, Script::Backup).map(|(instance, job)| async move {
+        let work = Self::with(&jobs, Script::Backup).map(|(instance, job)| async move {
             self.say(Level::Info, format!("Backing up {} on {}...", job.name, instance.name()));
             let folder = folder(&instance.made_by(job));
-            self.make(cx, instance, &folder).await.map_err(|how| failed(Script::Backup, job, instance, how))?;
+            self.make(cx, instance, &folder).await.map_err(|how| failed(Script::Backup, job, instance, &how))?;
             self.run(cx, instance, job, Script::Backup, &artifact_directory(&folder)).await
         });
         let faults = each(Pace::Parallel, work).await;
@@ -100,7 +100,7 @@ impl Platform {
         let layers = self.layers(kind(script)).unwrap_or_else(|_| vec![self.jobs()]);
         let mut faults = Faults::default();
         for layer in layers.iter().rev() {
-            let work = self.with(layer, script).map(|(instance, job)| async move {
+            let work = Self::with(layer, script).map(|(instance, job)| async move {
                 self.say(Level::Info, format!("Unlocking {} on {}...", job.name, instance.name()));
                 self.run(cx, instance, job, script, variables).await?;
                 self.owed.settle(&undone(script, job, instance));
@@ -117,7 +117,7 @@ impl Platform {
         let mut faults = Faults::default();
         for instance in &self.instances {
             let jobs: Layer<'_> = instance.jobs.iter().map(|job| (instance, job)).collect();
-            let work = self.with(&jobs, Script::Restore).map(|(instance, job)| async move {
+            let work = Self::with(&jobs, Script::Restore).map(|(instance, job)| async move {
                 self.say(Level::Info, format!("Restoring {} on {}...", job.name, instance.name()));
                 let folder = folder(&instance.wanted_by(job));
                 self.run(cx, instance, job, Script::Restore, &artifact_directory(&folder)).await
@@ -136,7 +136,6 @@ impl Platform {
 
     /// Those that have a script.
     pub(crate) fn with<'a, 'b>(
-        &self,
         layer: &'b Layer<'a>,
         script: Script,
     ) -> impl Iterator<Item = (&'a Instance, &'a Job)> + use<'a, 'b> {
@@ -165,7 +164,7 @@ impl Platform {
             self.echo(instance, job, script, "stderr", &ended.words);
         }
         let result = ended.and_then(super::remote::Ended::check).map(drop);
-        result.map_err(|how| failed(script, job, instance, how)).inspect_err(|fault| {
+        result.map_err(|how| failed(script, job, instance, &how)).inspect_err(|fault| {
             self.say(Level::Error, fault.whole());
         })
     }
@@ -192,7 +191,7 @@ fn kind(script: Script) -> Script {
     }
 }
 
-fn failed(script: Script, job: &Job, instance: &Instance, how: Trouble) -> Fault {
+fn failed(script: Script, job: &Job, instance: &Instance, how: &Trouble) -> Fault {
     Fault::Script { script, job: job.name.clone(), instance: instance.name(), how: how.to_string() }
 }
 

@@ -86,7 +86,7 @@ impl Platform {
         let mut wanted = Vec::new();
         let mut looked_at = BTreeMap::new();
         let jobs = self.jobs();
-        for (instance, job) in self.with(&jobs, Script::Restore) {
+        for (instance, job) in Self::with(&jobs, Script::Restore) {
             let artifact = instance.wanted_by(job);
             let sums = looked_at
                 .entry(artifact.clone())

@@ -66,10 +66,7 @@ pub struct Run {
 pub fn run(words: Vec<OsString>) -> ExitCode {
     let words: Option<Vec<String>> = words.into_iter().map(|word| word.into_string().ok()).collect();
     let Some(words) = words else { return refuse("", "a word of the command line is no text") };
-    let machine = match Machine::read() {
-        Ok(machine) => machine,
-        Err(_) => return refuse("", "the working folder cannot be found"),
-    };
+    let Ok(machine) = Machine::read() else { return refuse("", "the working folder cannot be found") };
     let version = machine.variable(&[VERSION_VARIABLE]).unwrap_or(VERSION).to_owned();
     match words::parse(&words, &|names| machine.variable(names).map(str::to_owned)) {
         Ok(Asked::Help(topic)) => tell(&help::text(topic, &version)),
@@ -77,7 +74,7 @@ pub fn run(words: Vec<OsString>) -> ExitCode {
         Ok(Asked::Unknown(word)) => {
             tell(&format!("Error command '{word}' not found\n{}", help::text(help::Topic::Main, &version)))
         }
-        Ok(Asked::Run(request)) => start(request, machine, version),
+        Ok(Asked::Run(request)) => start(&request, machine, &version),
         Err(refusal) => refuse(&refusal.shown(&version), &refusal.error),
     }
 }
@@ -95,15 +92,15 @@ fn refuse(shown: &str, error: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn start(request: Request, machine: Machine, version: String) -> ExitCode {
+fn start(request: &Request, machine: Machine, version: &str) -> ExitCode {
     let Ok(runtime) = tokio::runtime::Runtime::new() else { return refuse("", "no threads can be started") };
     let (stop, stopped) = watch::channel(None);
     let voice = Arc::new(Voice::new(machine.clock(), request.debug));
     let cx = context(&machine, stopped, request.verb.purpose());
     let run = Run { voice: Arc::clone(&voice), machine, cx, owed: Owed::default() };
     let tail = Tail { run: &run, stop, verb: &request.verb };
-    let ended = runtime.block_on(tail.watch(perform(&run, &request, &version)));
-    let code = report::show(&run, &request, ended);
+    let ended = runtime.block_on(tail.watch(perform(&run, request, version)));
+    let code = report::show(&run, request, ended);
     // What still runs in the background has nothing more to say.
     runtime.shutdown_background();
     ExitCode::from(code)

@@ -65,8 +65,8 @@ pub fn show(run: &Run, request: &Request, ended: Ended) -> u8 {
 fn owed(run: &Run, request: &Request, code: u8) -> u8 {
     let owed = run.owed.list();
     if !owed.is_empty() {
-        let list: String = owed.iter().map(|owed| format!("  {owed}\n")).collect();
-        run.voice.plain(&format!("Not everything could be undone:\n{list}{}\n", advice(&request.verb)));
+        let list = owed.join("\n  ");
+        run.voice.plain(&format!("Not everything could be undone:\n  {list}\n{}\n", advice(&request.verb)));
     }
     code
 }

@@ -45,6 +45,7 @@ pub struct Tail<'a> {
 }
 
 /// What was answered to the question.
+#[derive(Clone, Copy)]
 enum Answer {
     Yes,
     No,
