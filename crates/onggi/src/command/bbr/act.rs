@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use onggi_source::bosh::backup::Locking;
-use onggi_source::bosh::{Fault, Faults, Level, Mode, Platform, Talk as _, backup, cleanup, restore};
+use onggi_source::bosh::{Faults, Level, Mode, Platform, Talk as _, backup, cleanup, restore};
 
 use super::Run;
 use super::voice::Voice;
@@ -38,7 +38,7 @@ pub async fn act(
     match (verb, prepared) {
         (Verb::Check, _) => backup::check(cx, platform).await,
         (Verb::Backup(how), _) => {
-            let parent = parent(run, how.parent.as_deref())?;
+            let parent = parent(run, how.parent.as_deref());
             let request = backup::Request { parent: &parent, zone: voice.zone(), locking: Locking::On, manifest };
             backup::run(cx, platform, request).await
         }
@@ -49,8 +49,8 @@ pub async fn act(
     }
 }
 
-fn parent(run: &Run, wanted: Option<&Path>) -> Result<PathBuf, Fault> {
-    Ok(wanted.map_or_else(|| run.machine.directory.clone(), |path| run.machine.absolute(path)))
+fn parent(run: &Run, wanted: Option<&Path>) -> PathBuf {
+    wanted.map_or_else(|| run.machine.directory.clone(), |path| run.machine.absolute(path))
 }
 
 /// Says how it ended.

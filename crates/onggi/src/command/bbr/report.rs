@@ -31,7 +31,7 @@ impl Failed {
         let leaves_something = is_backup && faults.0.iter().any(onggi_source::bosh::Fault::leaves_something);
         Self {
             code: faults.exit_bits(),
-            text: listed(faults, |fault| fault.whole()),
+            text: listed(faults, onggi_source::bosh::Fault::whole),
             trace: listed(faults, |fault| format!("{}\n{fault:?}", fault.whole())),
             advice: leaves_something.then(|| advice(verb)),
         }
