@@ -88,6 +88,8 @@ pub struct UnitPlan {
     pub chunker: Option<crate::config::Chunker>,
     /// How hard to compress.
     pub compression: Compression,
+    /// The longest freeze of its group, where that is more than the job's.
+    pub hold: Option<Duration>,
     /// In so many runs once, all is read that the source says is unchanged; 0 never.
     pub full_read_every: u32,
     /// The most that is read, in bytes per second.
@@ -265,7 +267,8 @@ async fn run_once(
     let failed = &failed_capture;
     let body: Body<'_, Vec<Captured<'_>>> =
         Box::new(move |inside| Box::pin(async move { capture_all(&inside, job, members, units, failed).await }));
-    let (captured, window) = window(cx, &held, job.hold, body).await;
+    let hold = members.iter().filter_map(|member| member.plan.hold).fold(job.hold, Duration::max);
+    let (captured, window) = window(cx, &held, hold, body).await;
     let results = match captured {
         Ok(captured) => {
             let drains =

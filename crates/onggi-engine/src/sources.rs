@@ -74,6 +74,7 @@ impl Configured<'_> {
                 Some(0) => Compression::Off,
                 Some(level) => Compression::Level(level.into()),
             },
+            hold: outline.hold,
             full_read_every: self.config.full_read_every.unwrap_or(FULL_READ_EVERY_DEFAULT),
             rate: self.config.rate,
             time_limit: self.config.time_limit,

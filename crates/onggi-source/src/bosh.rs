@@ -17,6 +17,7 @@ mod entrance;
 mod fault;
 mod instance;
 mod metadata;
+pub mod native;
 mod order;
 mod phase;
 mod platform;

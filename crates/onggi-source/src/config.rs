@@ -7,6 +7,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::bosh::native::BoshConfig;
 use crate::carrier::Launcher;
 use crate::command::CommandConfig;
 use crate::database::DatabaseConfig;
@@ -34,12 +35,14 @@ pub enum SourceConfig {
     Hosts(Box<HostsConfig>),
     /// Databases, dumped by their own tools.
     Database(DatabaseConfig),
+    /// A BOSH Director, or what it deploys, backed up by the scripts of its jobs.
+    Bosh(Box<BoshConfig>),
 }
 
 /// Kinds that this build has an adapter for: one for each alternative of [`SourceConfig`].
-pub const KINDS: &[&str] = &["paths", "command", "etcd", "device", "hosts", "database"];
+pub const KINDS: &[&str] = &["paths", "command", "etcd", "device", "hosts", "database", "bosh"];
 /// Kinds that the language of the configuration has, and this build has no adapter for.
-pub const KINDS_WITHOUT_ADAPTER: &[&str] = &["bosh", "kubernetes", "openstack"];
+pub const KINDS_WITHOUT_ADAPTER: &[&str] = &["kubernetes", "openstack"];
 
 /// What the engine must know of a source's snapshots before anything is captured.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,6 +58,8 @@ pub struct Outline {
     /// Each unit is a machine of its own: its snapshots bear its name, and it is backed up apart from the others, so
     /// many at once.
     pub apart: Option<usize>,
+    /// How long its freeze may last, where that is not as long as for others.
+    pub hold: Option<std::time::Duration>,
 }
 
 /// What a source is built with beside its configuration: this machine, as the engine sees it.
@@ -104,6 +109,7 @@ impl SourceConfig {
             Self::Device(_) => "device",
             Self::Hosts(_) => "hosts",
             Self::Database(_) => "database",
+            Self::Bosh(_) => "bosh",
         }
     }
 
@@ -116,6 +122,7 @@ impl SourceConfig {
             Self::Device(config) => config.faults(),
             Self::Hosts(config) => config.faults(),
             Self::Database(config) => config.faults(),
+            Self::Bosh(config) => config.faults(),
         }
     }
 
@@ -126,6 +133,7 @@ impl SourceConfig {
             Self::Etcd(config) => config.secrets(),
             Self::Device(config) => config.secrets(),
             Self::Database(config) => config.secrets(),
+            Self::Bosh(config) => config.secrets(),
         }
     }
 
@@ -138,6 +146,7 @@ impl SourceConfig {
             Self::Device(_) => DeviceConfig::outline(),
             Self::Hosts(config) => config.outline(),
             Self::Database(config) => config.outline(source),
+            Self::Bosh(config) => config.outline(),
         }
     }
 
@@ -154,6 +163,7 @@ impl SourceConfig {
             Self::Device(config) => Box::new(crate::device::Devices::new(config.clone(), surroundings)),
             Self::Hosts(config) => Box::new(crate::hosts::Hosts::new((**config).clone(), surroundings)),
             Self::Database(config) => Box::new(crate::database::Database::new(config.clone(), surroundings)),
+            Self::Bosh(config) => Box::new(crate::bosh::native::Bosh::new((**config).clone(), surroundings)),
         })
     }
 }

@@ -9,6 +9,7 @@ mod authenticate;
 pub mod error;
 pub mod exec;
 mod forward;
+mod fresh;
 pub mod known_hosts;
 pub mod login;
 pub mod pipe;
@@ -16,6 +17,7 @@ pub mod store;
 
 pub use authenticate::private_key;
 pub use error::{HostError, LoginError, SshError};
+pub use fresh::fresh_key;
 pub use login::{Login, Session, Trust, host_name, login, login_over, shown_key};
 pub use pipe::{Event, Opened, Pipe};
 pub use russh::keys::{HashAlg, PrivateKey, PublicKey};

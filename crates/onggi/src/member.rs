@@ -256,6 +256,7 @@ impl Builder<'_> {
             manifest: None,
             chunker: None,
             compression: Compression::DEFAULT,
+            hold: None,
             full_read_every: 0,
             rate: None,
             time_limit: None,

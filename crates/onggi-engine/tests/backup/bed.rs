@@ -162,6 +162,7 @@ fn plan(unit: &Unit, wish: &Wish) -> UnitPlan {
         manifest: Some(TreePath::root()),
         chunker: None,
         compression: Compression::DEFAULT,
+        hold: None,
         full_read_every: wish.full_read_every,
         rate: wish.rate,
         time_limit: wish.time_limit,

@@ -1,6 +1,7 @@
 //! The client of Directors against a Director: entering, tasks, users on instances, and the ways there.
 
 mod entry;
+mod native;
 mod place;
 mod route;
 mod sequence;

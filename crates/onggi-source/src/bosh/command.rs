@@ -10,7 +10,7 @@ use crate::carrier::ssh::quote;
 pub(crate) const OPERATING_SYSTEM: &str = "echo %OS%";
 
 /// A root shell's script.
-fn as_root(script: &str) -> String {
+pub(crate) fn as_root(script: &str) -> String {
     format!("sudo -n sh -c {}", quote(&format!("export LC_ALL=C; {script}")))
 }
 

@@ -6,6 +6,7 @@
 mod address;
 mod error;
 mod login;
+mod manifest;
 mod model;
 mod route;
 mod task;
@@ -20,6 +21,7 @@ use secrecy::SecretString;
 pub use self::address::Address;
 pub use self::error::DirectorError;
 use self::login::Entry;
+pub use self::manifest::Jobs;
 use self::model::{DeploymentAnswer, Info, Named};
 pub use self::model::{Host, Instance};
 pub use self::route::{Proxy, Route, Stream, Tunnel};

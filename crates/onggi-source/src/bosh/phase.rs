@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt as _};
 
 use super::fault::{Fault, Faults};
 use super::instance::{Instance, Job, folder};
@@ -209,11 +210,15 @@ pub(crate) fn left(instance: &Instance) -> String {
     format!("{} is left on {}", super::STORE, instance.name())
 }
 
-/// Awaits all of it; every fault counts.
-pub(crate) async fn each<F>(pace: Pace, work: impl Iterator<Item = F>) -> Result<(), Faults>
+/// Awaits all of it; every fault counts. Boxed, so that whoever awaits it can be moved between threads.
+pub(crate) fn each<'a, F>(pace: Pace, work: impl Iterator<Item = F>) -> BoxFuture<'a, Result<(), Faults>>
 where
-    F: Future<Output = Result<(), Fault>>,
+    F: Future<Output = Result<(), Fault>> + Send + 'a,
 {
-    let results: Vec<Result<(), Fault>> = futures::stream::iter(work).buffer_unordered(pace.width()).collect().await;
-    Faults(results.into_iter().filter_map(Result::err).collect()).check()
+    let work: Vec<BoxFuture<'a, Result<(), Fault>>> = work.map(FutureExt::boxed).collect();
+    async move {
+        let results: Vec<_> = futures::stream::iter(work).buffer_unordered(pace.width()).collect().await;
+        Faults(results.into_iter().filter_map(Result::err).collect()).check()
+    }
+    .boxed()
 }

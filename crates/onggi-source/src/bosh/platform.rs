@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 
 use super::fault::{Cause, Fault, Faults};
 use super::instance::{Instance, Job, Shared, Target};
@@ -119,7 +119,7 @@ impl Platform {
         let Finding { name, mode, targets, releases, doors, talk, version, owed } = finding;
         let search = Search { releases: releases.as_deref(), talk: &*talk, version: &version, mode };
         talk.say(Level::Info, "Looking for scripts");
-        let work = targets.iter().map(|target| search.instance(cx, target));
+        let work: Vec<_> = targets.iter().map(|target| search.instance(cx, target).boxed()).collect();
         let mut found: Vec<_> = futures::stream::iter(work).buffered(WIDTH).collect().await;
         let mut faults = Faults::default();
         let mut instances = Vec::new();
@@ -153,7 +153,7 @@ impl Platform {
         if !self.instances.iter().any(|instance| instance.has(script)) {
             faults.0.push(Fault::NoScripts { platform: self.title(), script });
         }
-        let looks = self.instances.iter().map(|instance| leftover(cx, instance));
+        let looks: Vec<_> = self.instances.iter().map(|instance| leftover(cx, instance).boxed()).collect();
         let looks: Vec<_> = futures::stream::iter(looks).buffered(WIDTH).collect().await;
         faults.0.extend(looks.into_iter().flatten());
         if self.layers(script).is_err() {

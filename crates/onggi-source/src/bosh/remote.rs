@@ -83,7 +83,7 @@ impl Ended {
         format!("{} - {end}", words.trim_end())
     }
 
-    fn take(&mut self, event: Event, bytes_max: usize) {
+    pub(crate) fn take(&mut self, event: Event, bytes_max: usize) {
         match event {
             Event::Output(bytes) => keep(&mut self.output, &bytes, bytes_max),
             Event::Words(bytes) => keep(&mut self.words, &bytes, SAID_BYTES_MAX),
@@ -206,7 +206,7 @@ impl Remote {
         ended.check().map(drop)
     }
 
-    async fn start(&self, cx: &Context, command: &str) -> Result<(Pipe, OwnedSemaphorePermit), Trouble> {
+    pub(crate) async fn start(&self, cx: &Context, command: &str) -> Result<(Pipe, OwnedSemaphorePermit), Trouble> {
         cx.check()?;
         let start = async {
             let (channel, room) = self.open(cx).await?;

@@ -10,9 +10,10 @@ use onggi_engine::import::{ImportPlan, import, plan_import};
 use onggi_engine::report::UnitReport;
 use onggi_repo::format::Compression;
 use onggi_repo::lock::LockKind;
+use onggi_source::bosh::native::ArtifactDirectory;
 use onggi_source::days::Days;
 use onggi_source::etcd::SnapshotFiles;
-use onggi_source::{Purpose, Remnant, Source};
+use onggi_source::{Purpose, Remnant, Source, TreePath};
 use serde_json::json;
 
 use crate::escape::escape_text;
@@ -36,6 +37,7 @@ pub struct Args {
 pub enum Verb {
     RsyncTree(RsyncTree),
     EtcdFiles(EtcdFiles),
+    BbrArtifact(BbrArtifact),
 }
 
 /// Takes over a folder of dated trees, such as rsync makes with hard links between the days.
@@ -87,6 +89,27 @@ pub struct EtcdFiles {
     pub how: How,
 }
 
+/// Takes over an artifact directory that bbr wrote.
+///
+/// Its archives are taken apart and stored file by file, each compared with the hash that the directory has of it; the
+/// directory's name says of which platform and when. Nothing in it is changed. What is stored can be restored into the
+/// platform, and goes out again with onggi export bbr-artifact.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  onggi import bbr-artifact /backups/10.0.0.6_20261120T111131Z --source director\n  \
+    onggi import bbr-artifact cf_20261120T111131Z --source cf --dry-run"
+)]
+pub struct BbrArtifact {
+    /// The directory.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub folder: PathBuf,
+    /// Name of the source that the snapshot counts to; that of the configuration that goes on with it.
+    #[arg(long, value_name = "SOURCE", default_value = "bbr-artifact")]
+    pub source: String,
+    #[command(flatten)]
+    pub how: How,
+}
+
 /// What all imports can be told.
 #[derive(Debug, clap::Args)]
 pub struct How {
@@ -112,6 +135,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     match args.verb {
         Verb::RsyncTree(args) => rsync_tree(&args, session).await,
         Verb::EtcdFiles(args) => etcd_files(&args, session).await,
+        Verb::BbrArtifact(args) => bbr_artifact(&args, session).await,
     }
 }
 
@@ -142,6 +166,21 @@ async fn etcd_files(args: &EtcdFiles, session: &Session) -> Result<Exit, Failure
         ..unit_plan(&args.how, session)
     };
     let taking = Taking { folder: &args.folder, how: &args.how, plan, words: ["file", "files"] };
+    session.with_own_end(LockKind::Shared, async |opened| take(&taking, &source, session, opened).await).await
+}
+
+async fn bbr_artifact(args: &BbrArtifact, session: &Session) -> Result<Exit, Failure> {
+    let source = ArtifactDirectory::new(session.machine.absolute(&args.folder));
+    let unit = source.unit().map_err(|error| Failure::usage("read the directory's name").because(error))?;
+    let plan = UnitPlan {
+        source: args.source.clone(),
+        kind: "bosh".to_owned(),
+        hostname: unit.name,
+        paths: vec!["/bosh".to_owned()],
+        manifest: Some(TreePath::root()),
+        ..unit_plan(&args.how, session)
+    };
+    let taking = Taking { folder: &args.folder, how: &args.how, plan, words: ["directory", "directories"] };
     session.with_own_end(LockKind::Shared, async |opened| take(&taking, &source, session, opened).await).await
 }
 
@@ -201,6 +240,7 @@ fn unit_plan(how: &How, session: &Session) -> UnitPlan {
         parents: Parents::Nothing,
         time: None,
         journal: None,
+        hold: None,
         full_read_every: 0,
     }
 }

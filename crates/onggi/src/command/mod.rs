@@ -8,6 +8,7 @@ pub mod copy;
 pub mod diff;
 pub mod drill;
 pub mod etcd;
+pub mod export;
 pub mod filter;
 pub mod find;
 pub mod group;
@@ -51,6 +52,7 @@ pub enum Command {
     Repository(repository::Args),
     Copy(copy::Args),
     Import(import::Args),
+    Export(export::Args),
     Source(source::Args),
     Hosts(hosts::Args),
     Drill(drill::Args),
@@ -95,6 +97,7 @@ pub async fn run(cli: Cli, output: &Arc<Output>) -> Result<Exit, Failure> {
         Command::Diff(args) => diff::run(args, session).await,
         Command::Copy(args) => copy::run(args, session).await,
         Command::Import(args) => import::run(args, session).await,
+        Command::Export(args) => export::run(args, session).await,
         Command::Source(args) => source::run(args, session).await,
         Command::Hosts(args) => hosts::run(args, session).await,
         Command::Drill(args) => drill::run(args, session).await,

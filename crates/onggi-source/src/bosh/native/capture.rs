@@ -1,0 +1,363 @@
+//! Carries artifacts away, exploded: what the last backup has is taken over unread, the rest travels in archives that
+//! are taken apart on arrival, and the machines say with hashes of their own whether all of it arrived.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::archive::{Member, Part, STEP_BYTES, split};
+use super::config::{Incremental, Mode, Verify};
+use super::listing::Listed;
+use super::site::{Made, Of, Site};
+use super::{Active, Bosh};
+use crate::bosh::Artifact;
+use crate::bosh::record::Record;
+use crate::bosh::tar::{Checksums, Kept};
+use crate::context::{Context, Problem, Progress, each};
+use crate::item::{Content, Item, Metadata, Version};
+use crate::path::TreePath;
+use crate::source::{Base, Capture, Facts, Items, Result, SourceError, Unit};
+
+/// Artifacts that are carried away at once.
+const ARTIFACTS_MAX: usize = 10;
+/// Channels for one artifact.
+const SHARES_MAX: usize = 4;
+/// A share below this is not worth a channel of its own, in bytes.
+const SHARE_BYTES_MIN: u64 = 64 << 20;
+/// Pieces between a connection and the repository.
+const PIECES_MAX: usize = 8;
+/// Most sums that the next capture is told; with more it asks the machines again.
+const SUMS_MAX: usize = 200_000;
+/// What an artifact of a job holds that only names what lies in a bucket.
+const POINTER: &[u8] = b"blobstore.json";
+
+pub(super) struct BoshCapture<'a> {
+    pub(super) source: &'a Bosh,
+    pub(super) unit: Unit,
+    pub(super) active: Arc<Active>,
+    pub(super) base: Option<Base>,
+    pub(super) taken_at: Timestamp,
+}
+
+/// What one reading gathers.
+#[derive(Default)]
+struct Gathered {
+    /// In the order in which they ended.
+    artifacts: Vec<(Artifact, Checksums)>,
+    external: Vec<String>,
+}
+
+#[async_trait]
+impl Capture for BoshCapture<'_> {
+    async fn items(&mut self, cx: &Context, out: &dyn Items) -> Result<Facts> {
+        self.source.alive(cx, &self.unit, Box::pin(self.read(cx, out))).await
+    }
+}
+
+impl BoshCapture<'_> {
+    async fn read(&self, cx: &Context, out: &dyn Items) -> Result<Facts> {
+        let site = self.active.site();
+        let root = path_of(&self.unit)?;
+        let reading = Reading {
+            cx,
+            out,
+            site,
+            source: self.source,
+            root: &root,
+            known: self.base.as_ref().map(known).unwrap_or_default(),
+            taken_at: self.taken_at,
+            gathered: Mutex::default(),
+        };
+        reading.folders().await?;
+        let artifacts = site.artifacts(Of::Backup);
+        each(ARTIFACTS_MAX, &artifacts, async |made: &Made| reading.artifact(made).await).await?;
+        let Gathered { mut artifacts, external } =
+            reading.gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // Sorted, so that what says the same is the same.
+        artifacts.sort();
+        let mut record = Record::default();
+        for (artifact, sums) in artifacts {
+            record.add(&artifact, sums);
+        }
+        record.backup_activity.start_time = shown(self.taken_at);
+        record.backup_activity.finish_time = Some(shown(cx.world.now()));
+        let scripts = serde_json::to_vec_pretty(&site.scripts()).ok();
+        let manifest = site.manifest().map(|manifest| manifest.as_bytes().to_vec());
+        about(out, &root, self.taken_at, &record, scripts, manifest).await?;
+        let mode = match self.source.config.mode {
+            Mode::Director => "director",
+            Mode::Deployment => "deployment",
+        };
+        let external = external.into_iter().map(|job| format!("external-data:{job}"));
+        let tags = [format!("mode:{mode}")].into_iter().chain(external).collect();
+        let count: usize = record.artifacts().iter().map(|(_, sums)| sums.len()).sum();
+        let kept = if count <= SUMS_MAX { json!(record) } else { json!(null) };
+        let notes = json!({ "record": kept, "held-seconds": self.active.held().map(|held| held.as_secs_f64()) });
+        Ok(Facts { roots: vec![root], tags, notes, ..Facts::new(self.taken_at) })
+    }
+}
+
+/// Pushes what is said of artifacts.
+pub(super) async fn about(
+    out: &dyn Items,
+    root: &TreePath,
+    at: Timestamp,
+    record: &Record,
+    scripts: Option<Vec<u8>>,
+    manifest: Option<Vec<u8>>,
+) -> Result<()> {
+    let folder = join(root, b"_meta")?;
+    out.push(directory(at, folder.clone()), Content::None).await?;
+    let files = [("metadata", Some(record.text().into_bytes())), ("scripts.json", scripts), ("manifest.yml", manifest)];
+    for (name, text) in files {
+        let Some(text) = text else { continue };
+        let size = text.len() as u64;
+        let metadata = Metadata { mode: 0o600, mtime: at, links: 1, size, ..Metadata::default() };
+        let item = Item::file(join(&folder, name.as_bytes())?).with_metadata(metadata);
+        // A manifest has every password of its platform.
+        let item = if name == "manifest.yml" { item.secret() } else { item };
+        out.push(item, Content::Inline(text.into())).await?;
+    }
+    Ok(())
+}
+
+struct Reading<'a> {
+    cx: &'a Context,
+    out: &'a dyn Items,
+    site: &'a dyn Site,
+    source: &'a Bosh,
+    root: &'a TreePath,
+    /// What the last backup says of its files.
+    known: Record,
+    taken_at: Timestamp,
+    gathered: Mutex<Gathered>,
+}
+
+/// Files of one artifact that travel, by name.
+type Travelers = HashMap<Vec<u8>, Item>;
+
+impl Reading<'_> {
+    /// The folders above all artifacts, each once.
+    async fn folders(&self) -> Result<()> {
+        let mut folders = std::collections::BTreeSet::new();
+        let places = self.site.artifacts(Of::Backup).into_iter().map(|made| place_of(self.root, &made.artifact));
+        for place in places.collect::<Result<Vec<_>>>()? {
+            let above = std::iter::successors(place.parent(), TreePath::parent);
+            folders.extend(above.take_while(|path| !path.is_root()));
+        }
+        folders.extend(
+            std::iter::successors(Some(self.root.clone()), TreePath::parent).take_while(|path| !path.is_root()),
+        );
+        for folder in folders {
+            self.out.push(directory(self.taken_at, folder), Content::None).await?;
+        }
+        Ok(())
+    }
+
+    async fn artifact(&self, made: &Made) -> Result<()> {
+        let (cx, place) = (self.cx, place_of(self.root, &made.artifact)?);
+        let listed = self.site.list(cx, made).await?;
+        let bytes = listed.iter().map(|entry| entry.metadata.size).sum();
+        cx.monitor.progress(Progress::Expect { items: Some(listed.len() as u64), bytes: Some(bytes) });
+        self.tell_of_pointer(&made.artifact, &listed);
+        let known = self.known.checksums(&made.artifact).cloned().unwrap_or_default();
+        let (mut sums, mut unproved, mut travelers) = (Checksums::new(), Vec::new(), Travelers::new());
+        for entry in listed {
+            cx.check()?;
+            let Some(item) = self.item(&place, &entry)? else { continue };
+            if !item.kind.is_file() {
+                self.out.push(item, Content::None).await?;
+                continue;
+            }
+            let name = member(&entry.name);
+            if self.source.config.drain.incremental == Incremental::Auto && self.out.reuse(&item).await? {
+                match known.get(&name).filter(|_| self.source.config.drain.verify == Verify::Remote) {
+                    Some(sum) => drop(sums.insert(name, sum.clone())),
+                    None => unproved.push(entry.name),
+                }
+                continue;
+            }
+            travelers.insert(entry.name, item);
+        }
+        let travels: Vec<Vec<u8>> = travelers.keys().cloned().collect();
+        let arrived = self.carry(made, travelers).await?;
+        self.prove(made, &travels, &arrived, &unproved, &known, &mut sums).await?;
+        sums.extend(arrived);
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner).artifacts.push((made.artifact.clone(), sums));
+        Ok(())
+    }
+
+    fn item(&self, place: &TreePath, entry: &Listed) -> Result<Option<Item>> {
+        let mut path = place.clone();
+        for name in entry.name.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            path = join(&path, name)?;
+        }
+        let Some(kind) = entry.kind.clone() else {
+            self.cx.problem(Problem {
+                class: "special",
+                path: Some(path),
+                text: "it is no file that can be stored".into(),
+            });
+            return Ok(None);
+        };
+        let version = if kind.is_file() { Version::Stat } else { Version::Unknown };
+        Ok(Some(Item::new(path, kind).with_metadata(entry.metadata.clone()).with_version(version)))
+    }
+
+    /// Brings files over, in shares of about equal length; the SHA-256 of each.
+    async fn carry(&self, made: &Made, travelers: Travelers) -> Result<Checksums> {
+        let arrived = Mutex::new(Checksums::new());
+        let shares = shares(travelers);
+        each(SHARES_MAX, shares, async |share: Travelers| {
+            let sums = self.transfer(made, share).await?;
+            arrived.lock().unwrap_or_else(PoisonError::into_inner).extend(sums);
+            Ok(())
+        })
+        .await?;
+        Ok(arrived.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn transfer(&self, made: &Made, mut share: Travelers) -> Result<Checksums> {
+        let room = u32::try_from(2 * PIECES_MAX * STEP_BYTES).unwrap_or(u32::MAX);
+        let _room = self.cx.unless_stopped(self.cx.memory.acquire_many(room)).await?;
+        let mut names: Vec<Vec<u8>> = share.keys().cloned().collect();
+        names.sort();
+        let (sender, arriving) = mpsc::channel(PIECES_MAX);
+        let (apart, mut parts) = mpsc::channel(PIECES_MAX);
+        let splitting = tokio::task::spawn_blocking(move || split(Kept::new(arriving, std::io::sink()), &apart));
+        // It takes the receiver with it, so that whoever sends learns of an early end.
+        let share_left = &mut share;
+        let pushing = async move { self.push_all(share_left, &mut parts).await };
+        let (packed, pushed) = tokio::join!(self.site.pack(self.cx, made, &names, sender), pushing);
+        let whole = splitting.await;
+        let sums = pushed?;
+        packed?;
+        let whole = whole.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        whole.map_err(|error| SourceError::Incomplete(format!("archive of {}: {error}", made.artifact.name())))?;
+        match share.keys().next() {
+            None => Ok(sums),
+            Some(name) => Err(SourceError::Incomplete(format!("{} did not arrive", String::from_utf8_lossy(name)))),
+        }
+    }
+
+    async fn push_all(&self, share: &mut Travelers, parts: &mut mpsc::Receiver<Part>) -> Result<Checksums> {
+        let mut sums = Checksums::new();
+        while let Some(part) = self.cx.unless_stopped(parts.recv()).await? {
+            let Part::Member(arrived) = part else {
+                return Err(SourceError::Incomplete("an archive begins in a file".to_owned()));
+            };
+            let name = arrived.name;
+            let Some(item) = share.remove(&name) else {
+                let text = format!("{} came unasked", String::from_utf8_lossy(&name));
+                return Err(SourceError::Incomplete(text));
+            };
+            let mut content = Member::new(parts);
+            self.out.push(item, Content::Stream(&mut content)).await?;
+            sums.insert(member(&name), content.finish(self.cx).await?);
+        }
+        Ok(sums)
+    }
+
+    /// Compares what arrived with what the machine reads, and learns the sums of what was taken over.
+    async fn prove(
+        &self,
+        made: &Made,
+        travels: &[Vec<u8>],
+        arrived: &Checksums,
+        unproved: &[Vec<u8>],
+        known: &Checksums,
+        sums: &mut Checksums,
+    ) -> Result<()> {
+        let names: Vec<Vec<u8>> = travels.iter().chain(unproved).cloned().collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let there = self.site.sums(self.cx, made, &names).await?;
+        for name in &names {
+            let name = member(name);
+            let proved = there.get(&name);
+            let expected = arrived.get(&name).or_else(|| known.get(&name));
+            if proved.is_none() || expected.is_some_and(|expected| Some(expected) != proved) {
+                return Err(SourceError::Incomplete(format!(
+                    "checksums don't match for {name} of {}",
+                    made.artifact.name()
+                )));
+            }
+            sums.extend(proved.map(|sum| (name, sum.clone())));
+        }
+        Ok(())
+    }
+
+    /// A job that keeps its data in a bucket stores only where they are.
+    fn tell_of_pointer(&self, artifact: &Artifact, listed: &[Listed]) {
+        let mut files = listed.iter().filter(|entry| entry.kind.as_ref().is_some_and(crate::Kind::is_file));
+        if !matches!((files.next(), files.next()), (Some(only), None) if only.name == POINTER) {
+            return;
+        }
+        let job = artifact.name();
+        let text = format!("{job} stores only where its data lie in a bucket, which needs a copy by other means");
+        self.cx.monitor.progress(Progress::Phase(text));
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner).external.push(job.to_owned());
+    }
+}
+
+/// Files in shares of about equal length, as many as are worth it.
+fn shares(travelers: Travelers) -> Vec<Travelers> {
+    if travelers.is_empty() {
+        return Vec::new();
+    }
+    let bytes: u64 = travelers.values().map(|item| item.metadata.size).sum();
+    let count = (bytes / SHARE_BYTES_MIN + 1).min(SHARES_MAX as u64) as usize;
+    let mut shares: Vec<(u64, Travelers)> = (0..count).map(|_| (0, Travelers::new())).collect();
+    let mut files: Vec<_> = travelers.into_iter().collect();
+    // The longest first, each to the share that has least: and by name, so that equal artifacts travel equally.
+    files.sort_by(|(one, a), (other, b)| b.metadata.size.cmp(&a.metadata.size).then_with(|| one.cmp(other)));
+    for (name, item) in files {
+        let smallest = shares.iter_mut().min_by_key(|(bytes, _)| *bytes).expect("there is one");
+        smallest.0 += item.metadata.size;
+        smallest.1.insert(name, item);
+    }
+    shares.into_iter().map(|(_, share)| share).filter(|share| !share.is_empty()).collect()
+}
+
+/// What the notes of the last backup say.
+fn known(base: &Base) -> Record {
+    serde_json::from_value(base.facts.notes["record"].clone()).unwrap_or_default()
+}
+
+/// The root of a unit.
+pub(super) fn path_of(unit: &Unit) -> Result<TreePath> {
+    join(&join(&TreePath::root(), b"bosh")?, unit.name.as_bytes())
+}
+
+/// Where an artifact is stored.
+pub(super) fn place_of(root: &TreePath, artifact: &Artifact) -> Result<TreePath> {
+    match artifact {
+        Artifact::Custom(name) => join(&join(root, b"_custom")?, name.as_bytes()),
+        Artifact::Instance { group, index, job } => {
+            join(&join(&join(root, group.as_bytes())?, index.as_bytes())?, job.as_bytes())
+        }
+    }
+}
+
+pub(super) fn join(path: &TreePath, name: &[u8]) -> Result<TreePath> {
+    path.join(name).map_err(|error| SourceError::Refused(error.to_string()))
+}
+
+/// How a file is called in an archive.
+pub(super) fn member(name: &[u8]) -> String {
+    format!("./{}", String::from_utf8_lossy(name))
+}
+
+pub(super) fn directory(at: Timestamp, path: TreePath) -> Item {
+    let metadata = Metadata { mode: 0o755, mtime: at, ..Metadata::default() };
+    Item::directory(path).with_metadata(metadata)
+}
+
+fn shown(at: Timestamp) -> String {
+    at.strftime("%Y/%m/%d %H:%M:%S UTC").to_string()
+}

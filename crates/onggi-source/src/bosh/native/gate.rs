@@ -1,0 +1,258 @@
+//! The ways in: the Director's machine by a login of its own, deployments by users that the Director makes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use onggi_ssh::{Login, PrivateKey, SshError, fresh_key, private_key};
+use secrecy::ExposeSecret as _;
+use tokio::sync::OnceCell;
+
+use super::config::{Api, BoshConfig, Connect, Trust};
+use super::platform::{Real, told};
+use super::site::{Gate, Site};
+use crate::bosh::director::{Address, Authorities, Director, Guest, Host, Jobs, Route, Target as Place, Visit, Wait};
+use crate::bosh::{Finding, Level, Mode, Owed, Platform, Releases, Talk, Target};
+use crate::config::Surroundings;
+use crate::context::{Context, Monitor, Problem, UnitId};
+use crate::secret::{SecretKey, SecretReference};
+use crate::source::{Result, SourceError, Unit};
+
+/// The version that scripts are told: the last of the program whose contract they follow.
+const VERSION: &str = "1.9.81";
+/// The port of SSH.
+const SSH_PORT: u16 = 22;
+
+/// The way that the configuration says.
+pub(super) fn open(config: &BoshConfig, surroundings: Surroundings) -> Box<dyn Gate> {
+    let config = config.clone();
+    match &config.connect {
+        Some(connect) => Box::new(Machine { connect: connect.clone(), config, surroundings }),
+        None => Box::new(Deployments { config, surroundings, director: OnceCell::new() }),
+    }
+}
+
+/// The Director's machine, one pseudo instance.
+struct Machine {
+    connect: Connect,
+    config: BoshConfig,
+    surroundings: Surroundings,
+}
+
+/// What a Director deploys.
+struct Deployments {
+    config: BoshConfig,
+    surroundings: Surroundings,
+    director: OnceCell<Arc<Director>>,
+}
+
+/// Hears what happens: warnings are problems of the run, what fails is in the faults.
+struct Heard(Arc<dyn Monitor>);
+
+impl Talk for Heard {
+    fn say(&self, level: Level, line: &str) {
+        if level == Level::Warn {
+            self.0.problem(Problem { class: "bosh", path: None, text: line.to_owned() });
+        }
+    }
+}
+
+#[async_trait]
+impl Gate for Machine {
+    async fn units(&self, _cx: &Context) -> Result<Vec<Unit>> {
+        let name = Address::parse(&self.connect.host, SSH_PORT)?.host;
+        Ok(vec![Unit { id: UnitId::new(format!("director/{name}")), name }])
+    }
+
+    async fn enter(&self, cx: &Context, unit: &Unit, _user: &str) -> Result<Box<dyn Site>> {
+        let address = Address::parse(&self.connect.host, SSH_PORT)?;
+        let text = secret(&self.surroundings, &self.connect.key).await?;
+        let key = private_key(text.expose_secret()).map_err(|error| denied(&error))?;
+        let trust = match (&self.connect.trust, &self.connect.host_key) {
+            (Trust::Pinned, Some(key)) => onggi_ssh::Trust::Pinned(key.clone()),
+            _ => onggi_ssh::Trust::Files(self.known_hosts()),
+        };
+        let login = login(cx, address, self.connect.user.clone(), Arc::new(key), trust);
+        let (group, index) = ("bosh".to_owned(), "0".to_owned());
+        let target = Target { group, id: index.clone(), index, is_bootstrap: true, login, witness: None };
+        let finding = finding(cx, unit, Mode::Director, vec![target], None);
+        let platform = found(cx, Platform::find(cx, finding).await)?;
+        Ok(Box::new(Real::new(without(platform, &self.config), None, None)))
+    }
+
+    async fn expel(&self, _cx: &Context, _unit: &Unit, _user: &str) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Machine {
+    /// Our own file, and the user's.
+    fn known_hosts(&self) -> Vec<PathBuf> {
+        let home = self.surroundings.environment.get("HOME").map(PathBuf::from);
+        let own = self.surroundings.state.parent().map(|state| state.join("hosts.known"));
+        own.into_iter().chain(home.map(|home| home.join(".ssh/known_hosts"))).collect()
+    }
+}
+
+impl Deployments {
+    fn api(&self) -> Result<&Api> {
+        self.config.director.as_ref().ok_or(SourceError::Unsupported("a deployment without its Director"))
+    }
+
+    async fn director(&self, cx: &Context) -> Result<&Arc<Director>> {
+        let connect = || async {
+            let api = self.api()?;
+            let authorities = match &api.ca {
+                None => Authorities::System,
+                Some(path) => {
+                    let path = self.surroundings.working_directory.join(path);
+                    let read = tokio::fs::read(&path).await;
+                    let denied = |error| SourceError::Denied(format!("read {}: {error}", path.display()));
+                    Authorities::Given(read.map_err(denied)?)
+                }
+            };
+            let place = Place {
+                url: api.url.clone(),
+                client: api.client.clone(),
+                secret: secret(&self.surroundings, &api.client_secret).await?,
+                authorities,
+                route: Arc::new(Route::Direct),
+                trace: None,
+            };
+            Ok::<_, SourceError>(Arc::new(Director::connect(cx, place).await?))
+        };
+        self.director.get_or_try_init(connect).await
+    }
+
+    /// Enters with a key of its own; where that fails the users go.
+    async fn visit(&self, cx: &Context, unit: &Unit, visit: &Visit, key: PrivateKey) -> Result<(Platform, String)> {
+        let manifest = self.director(cx).await?.manifest(cx, &unit.name).await?;
+        let jobs: Box<dyn Releases> = Box::new(Jobs::parse(&manifest)?);
+        let key = Arc::new(key);
+        let targets = visit.hosts().iter().map(|host| target(cx, host, &key)).collect::<Result<Vec<_>>>()?;
+        let platform = Platform::find(cx, finding(cx, unit, Mode::Deployment, targets, Some(jobs))).await;
+        Ok((found(cx, platform)?, manifest))
+    }
+}
+
+#[async_trait]
+impl Gate for Deployments {
+    async fn units(&self, cx: &Context) -> Result<Vec<Unit>> {
+        let director = self.director(cx).await?;
+        let names = director.deployments(cx).await?;
+        let unit = |name: String| Unit { id: UnitId::new(format!("{}/{name}", director.uuid())), name };
+        Ok(names.into_iter().filter(|name| self.config.takes(name)).map(unit).collect())
+    }
+
+    async fn enter(&self, cx: &Context, unit: &Unit, user: &str) -> Result<Box<dyn Site>> {
+        let director = self.director(cx).await?;
+        let instances = director.instances(cx, &unit.name).await?;
+        let key = tokio::task::spawn_blocking(fresh_key).await;
+        let key = key.map_err(|error| SourceError::Unreachable(error.to_string()))?.map_err(|error| denied(&error))?;
+        let public = onggi_ssh::error::text(key.public_key());
+        let guest = Guest { user: user.to_owned(), public_key: public };
+        let visit = Visit::begin(cx, director, &unit.name, &instances, &guest).await?;
+        match Box::pin(self.visit(cx, unit, &visit, key)).await {
+            Ok((platform, manifest)) => {
+                let manifest = self.config.with_manifest.then_some(manifest);
+                Ok(Box::new(Real::new(without(platform, &self.config), manifest, Some(visit))))
+            }
+            Err(error) => {
+                for problem in visit.leave(Wait::No).await {
+                    cx.problem(Problem { class: "cleanup", path: None, text: problem.to_string() });
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn expel(&self, cx: &Context, unit: &Unit, user: &str) -> Result<()> {
+        let director = self.director(cx).await?;
+        let instances = match director.instances(cx, &unit.name).await {
+            Err(error) if error.is_not_found() => return Ok(()),
+            instances => instances?,
+        };
+        let visit = Visit::recall(cx, director, &unit.name, &instances, user);
+        visit.leave(Wait::Briefly).await.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
+    }
+}
+
+fn target(cx: &Context, host: &Host, key: &Arc<PrivateKey>) -> Result<Target> {
+    if host.host_key.is_empty() {
+        let text = format!("the Director knows no host key of {}/{}", host.group, host.id);
+        return Err(SourceError::Denied(text));
+    }
+    let trust = onggi_ssh::Trust::Pinned(host.host_key.trim().to_owned());
+    let login = login(cx, Address::parse(&host.address, SSH_PORT)?, host.user.clone(), key.clone(), trust);
+    Ok(Target {
+        group: host.group.clone(),
+        index: host.index.clone(),
+        id: host.id.clone(),
+        is_bootstrap: host.bootstrap,
+        login,
+        witness: None,
+    })
+}
+
+fn login(cx: &Context, address: Address, user: String, key: Arc<PrivateKey>, trust: onggi_ssh::Trust) -> Login {
+    Login {
+        host: address.host,
+        port: address.port,
+        alias: None,
+        user,
+        keys: vec![key],
+        identity_files: Vec::new(),
+        certificate: None,
+        identity_passphrase: None,
+        agent: None,
+        password: None,
+        trust,
+        legacy: false,
+        window_bytes: Login::WINDOW_BYTES,
+        now: cx.world.now(),
+    }
+}
+
+fn finding(
+    cx: &Context,
+    unit: &Unit,
+    mode: Mode,
+    targets: Vec<Target>,
+    releases: Option<Box<dyn Releases>>,
+) -> Finding {
+    Finding {
+        name: unit.name.clone(),
+        mode,
+        targets,
+        releases,
+        doors: None,
+        talk: Arc::new(Heard(cx.monitor.clone())),
+        version: VERSION.to_owned(),
+        owed: Owed::default(),
+    }
+}
+
+fn found(cx: &Context, found: std::result::Result<Platform, crate::bosh::Faults>) -> Result<Platform> {
+    match found {
+        Ok(platform) => Ok(platform),
+        Err(faults) => Err(told(cx, Err(faults)).err().unwrap_or(SourceError::Gone)),
+    }
+}
+
+/// The platform without the jobs that the configuration leaves out.
+fn without(mut platform: Platform, config: &BoshConfig) -> Platform {
+    for instance in &mut platform.instances {
+        let group = instance.group.clone();
+        instance.jobs.retain(|job| !config.leaves_out(&group, &job.name));
+    }
+    platform
+}
+
+async fn secret(surroundings: &Surroundings, key: &SecretKey) -> Result<secrecy::SecretString> {
+    let reference: &SecretReference = key.reference().ok_or(SourceError::Unsupported("a literal secret"))?;
+    surroundings.secrets.fetch(reference).await
+}
+
+fn denied(error: &SshError) -> SourceError {
+    SourceError::Denied(crate::bosh::fault::said(error))
+}

@@ -1,0 +1,142 @@
+//! What a run leaves so that another process finds its work: a file on this machine, written before anything is touched,
+//! and one beside the artifacts on each machine of the unit, written before the first lock.
+
+use std::io;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::config::Surroundings;
+use crate::context::{Context, Purpose, RunId};
+use crate::hex::hexadecimal;
+use crate::marks::{self, failed};
+use crate::source::{Remnant, Result, Unit};
+
+/// The name of marks on machines, before the run's id. It begins with a dot, so that it is no artifact.
+const PREFIX: &str = ".onggi-";
+
+/// The file on this machine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Kept {
+    pub(super) run: RunId,
+    pub(super) purpose: Purpose,
+    pub(super) unit: Unit,
+    /// The last sign of life.
+    pub(super) seen_at: Timestamp,
+    /// Users that were made, or were to be.
+    pub(super) users: Vec<String>,
+    /// All artifacts are made: they can be carried away without holding anything again.
+    pub(super) is_whole: bool,
+}
+
+/// The file on a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Phase {
+    /// What was held for is done.
+    pub(super) is_whole: bool,
+    /// Nothing is held any more.
+    pub(super) is_thawed: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Written {
+    run: RunId,
+    purpose: Purpose,
+    unit: Unit,
+    seen_at: Timestamp,
+    #[serde(flatten)]
+    phase: Phase,
+}
+
+/// The marks of one source on this machine.
+pub(super) struct Marks {
+    folder: PathBuf,
+}
+
+impl Marks {
+    pub(super) fn new(surroundings: &Surroundings) -> Self {
+        // A hash, because a source's name need be no good name of a folder.
+        let source = hexadecimal(&Sha256::digest(&surroundings.source)[..16]);
+        Self { folder: surroundings.state.join("bosh").join(source) }
+    }
+
+    pub(super) fn read(&self, cx: &Context, unit: &Unit) -> Result<Option<Kept>> {
+        let path = self.path(cx, unit);
+        match std::fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => {
+                let kept = read.and_then(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::from));
+                kept.map(Some).map_err(|error| failed("read", &path, &error))
+            }
+        }
+    }
+
+    pub(super) fn write(&self, cx: &Context, kept: &Kept) -> Result<()> {
+        let path = self.path(cx, &kept.unit);
+        let kept = Kept { seen_at: cx.world.now(), ..kept.clone() };
+        let written = serde_json::to_vec(&kept).map_err(io::Error::from);
+        let written = written.and_then(|bytes| marks::write(&path, &bytes));
+        written.map_err(|error| failed("write", &path, &error))
+    }
+
+    pub(super) fn remove(&self, cx: &Context, unit: &Unit) -> Result<()> {
+        let path = self.path(cx, unit);
+        marks::remove(&path).map_err(|error| failed("remove", &path, &error))
+    }
+
+    /// All that lie here.
+    pub(super) fn remnants(&self) -> Result<Vec<Remnant>> {
+        let mut paths = marks::listed(&self.folder).map_err(|error| failed("list", &self.folder, &error))?;
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "mark"));
+        let mut found = Vec::new();
+        for path in paths {
+            let read = std::fs::read(&path).and_then(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::from));
+            let kept: Kept = match read {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue, // released meanwhile
+                kept => kept.map_err(|error| failed("read", &path, &error))?,
+            };
+            let what = if kept.is_whole { "artifacts, not carried away" } else { "locks and unfinished artifacts" };
+            found.push(Remnant {
+                unit: kept.unit,
+                mark: Some((kept.run, kept.purpose)),
+                seen_at: kept.seen_at,
+                complete: kept.is_whole,
+                what: what.to_owned(),
+            });
+        }
+        Ok(found)
+    }
+
+    fn path(&self, cx: &Context, unit: &Unit) -> PathBuf {
+        self.folder.join(marks::name(&cx.run, cx.purpose, unit)).with_extension("mark")
+    }
+}
+
+/// The name of this run's mark on a machine.
+pub(super) fn file_name(cx: &Context) -> String {
+    format!("{PREFIX}{}", cx.run)
+}
+
+/// What it says.
+pub(super) fn text(cx: &Context, unit: &Unit, phase: Phase) -> String {
+    let written =
+        Written { run: cx.run.clone(), purpose: cx.purpose, unit: unit.clone(), seen_at: cx.world.now(), phase };
+    serde_json::to_string(&written).expect("texts have a form in JSON")
+}
+
+/// What a mark says, if it is this run's for this unit.
+pub(super) fn own(cx: &Context, unit: &Unit, text: &str) -> Option<Phase> {
+    let written: Written = serde_json::from_str(text).ok()?;
+    let is_own = written.run == cx.run && written.purpose == cx.purpose && written.unit.id == unit.id;
+    is_own.then_some(written.phase)
+}
+
+/// Whose a mark is, for people.
+pub(super) fn whose(text: &str) -> String {
+    match serde_json::from_str::<Written>(text) {
+        Ok(written) => format!("run {} of onggi, last seen {}", written.run, written.seen_at),
+        Err(_) => "a run that cannot be told".to_owned(),
+    }
+}

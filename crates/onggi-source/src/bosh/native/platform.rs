@@ -1,0 +1,277 @@
+//! A real platform: the scripts run as for an artifact directory, and files travel between `find`, `tar` and hashes of the
+//! machines themselves.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::listing::{self, Listed};
+use super::site::{Found, Made, Of, Site};
+use crate::bosh::command::{self, as_root};
+use crate::bosh::director::{Visit, Wait};
+use crate::bosh::fault::said;
+use crate::bosh::instance::folder;
+use crate::bosh::phase::Pace;
+use crate::bosh::tar::Checksums;
+use crate::bosh::{Ended, Fault, Faults, Instance, Platform, STORE, Script, Trouble};
+use crate::carrier::ssh::quote;
+use crate::context::Context;
+use crate::source::{Result, SourceError};
+use onggi_ssh::SshError;
+
+/// Bytes of names that go to a machine at once.
+const NAMES_BYTES: usize = 32 << 10;
+/// Most bytes that a list, or hashes, may have: those of a million files.
+const OUTPUT_BYTES_MAX: usize = 256 << 20;
+
+pub(super) struct Real {
+    platform: Platform,
+    /// Instances whose jobs have scripts.
+    places: Vec<usize>,
+    manifest: Option<String>,
+    /// Where the Director let us in.
+    visit: Option<Visit>,
+}
+
+impl Real {
+    pub(super) fn new(platform: Platform, manifest: Option<String>, visit: Option<Visit>) -> Self {
+        let has_scripts = |(_, instance): &(usize, &Instance)| !instance.jobs.is_empty();
+        let places = platform.instances.iter().enumerate().filter(has_scripts).map(|(at, _)| at).collect();
+        Self { platform, places, manifest, visit }
+    }
+
+    fn instance(&self, place: usize) -> &Instance {
+        &self.platform.instances[self.places[place]]
+    }
+
+    async fn ask(&self, cx: &Context, place: usize, script: &str) -> Result<String> {
+        self.instance(place).remote.ask(cx, &as_root(script)).await.map_err(failed)
+    }
+
+    /// Runs a command with an input, and hands on what it writes.
+    async fn exchange(
+        &self,
+        cx: &Context,
+        place: usize,
+        command: &str,
+        input: Bytes,
+        to: mpsc::Sender<Bytes>,
+    ) -> Result<()> {
+        let (mut pipe, _room) = self.instance(place).remote.start(cx, command).await.map_err(failed)?;
+        let mut ended = Ended::default();
+        let feed = async {
+            let mut input = input;
+            while !input.is_empty() {
+                // A command that ended says itself why.
+                if pipe.input.send(input.split_to(input.len().min(NAMES_BYTES))).await.is_err() {
+                    return;
+                }
+            }
+            let _ = pipe.input.end().await;
+        };
+        let listen = async {
+            while let Some(event) = pipe.output.next().await {
+                match event {
+                    onggi_ssh::Event::Output(bytes) => {
+                        if to.send(bytes).await.is_err() {
+                            return false;
+                        }
+                    }
+                    other => ended.take(other, 0),
+                }
+            }
+            true
+        };
+        // What is not heard any more may never take the rest of its input.
+        let fed = async {
+            feed.await;
+            std::future::pending().await
+        };
+        let both = async {
+            tokio::select! {
+                is_heard = listen => is_heard,
+                is_heard = fed => is_heard,
+            }
+        };
+        let heard = cx.unless_stopped(both).await;
+        let _ = pipe.input.close().await; // what still writes is not waited for
+        let is_heard = heard?;
+        if !is_heard {
+            return Err(SourceError::Incomplete("nobody takes what comes".to_owned()));
+        }
+        ended.check().map(drop).map_err(failed)
+    }
+
+    async fn gather(&self, cx: &Context, place: usize, command: &str, input: Bytes) -> Result<Vec<u8>> {
+        let (sender, mut receiver) = mpsc::channel::<Bytes>(1);
+        let gather = async move {
+            let mut all = Vec::new();
+            while let Some(bytes) = receiver.recv().await {
+                if all.len() + bytes.len() > OUTPUT_BYTES_MAX {
+                    return Err(SourceError::Refused("it has too many files".to_owned()));
+                }
+                all.extend_from_slice(&bytes);
+            }
+            Ok(all)
+        };
+        let (done, all) = tokio::join!(self.exchange(cx, place, command, input, sender), gather);
+        let all = all?;
+        done.map(|()| all)
+    }
+}
+
+#[async_trait]
+impl Site for Real {
+    fn places(&self) -> Vec<String> {
+        (0..self.places.len()).map(|place| self.instance(place).name()).collect()
+    }
+
+    fn artifacts(&self, of: Of) -> Vec<Made> {
+        let script = match of {
+            Of::Backup => Script::Backup,
+            Of::Restore => Script::Restore,
+        };
+        let mut found: Vec<Made> = Vec::new();
+        for place in 0..self.places.len() {
+            let instance = self.instance(place);
+            for job in instance.jobs.iter().filter(|job| job.scripts.contains(&script)) {
+                let artifact = match of {
+                    Of::Backup => instance.made_by(job),
+                    Of::Restore => instance.wanted_by(job),
+                };
+                found.push(Made { place, artifact });
+            }
+        }
+        found
+    }
+
+    fn scripts(&self) -> Value {
+        let instance = |place: usize| {
+            let instance = self.instance(place);
+            let job = |job: &crate::bosh::Job| {
+                let scripts: Vec<_> = job.scripts.iter().map(ToString::to_string).collect();
+                json!({ "job": job.name, "release": job.release, "scripts": scripts })
+            };
+            let jobs: Vec<_> = instance.jobs.iter().map(job).collect();
+            json!({ "group": instance.group, "index": instance.index, "id": instance.id, "jobs": jobs })
+        };
+        let layers = self.platform.layers(Script::Backup).unwrap_or_default();
+        let layers: Vec<Vec<String>> = layers
+            .iter()
+            .map(|layer| layer.iter().map(|(instance, job)| format!("{}/{}", instance.name(), job.name)).collect())
+            .collect();
+        json!({ "instances": (0..self.places.len()).map(instance).collect::<Vec<_>>(), "lock-layers": layers })
+    }
+
+    fn manifest(&self) -> Option<&str> {
+        self.manifest.as_deref()
+    }
+
+    async fn look(&self, cx: &Context, place: usize) -> Result<Found> {
+        let script = format!(
+            "if [ -e {STORE} ] || [ -L {STORE} ]; then echo present; cat {STORE}/.onggi-* 2>/dev/null || true; fi"
+        );
+        let said = self.ask(cx, place, &script).await?;
+        let mut lines = said.lines();
+        Ok(match (lines.next(), lines.next()) {
+            (None, _) => Found::Nothing,
+            (Some(_), None) => Found::Foreign,
+            (Some(_), Some(text)) => Found::Marked(text.to_owned()),
+        })
+    }
+
+    async fn mark(&self, cx: &Context, place: usize, name: &str, text: &str) -> Result<()> {
+        let (draft, path) = (quote(&format!("{STORE}/.draft{name}")), quote(&format!("{STORE}/{name}")));
+        let script = format!(
+            "mkdir -p {STORE} && umask 077 && printf '%s\\n' {} > {draft} && mv -f {draft} {path}",
+            quote(text)
+        );
+        self.ask(cx, place, &script).await.map(drop)
+    }
+
+    async fn clear(&self, cx: &Context, place: usize) -> Result<()> {
+        self.instance(place).remote.ask(cx, &command::remove(STORE)).await.map(drop).map_err(failed)
+    }
+
+    async fn lock(&self, cx: &Context, of: Of) -> Result<()> {
+        let (script, pace) = match of {
+            Of::Backup => (Script::PreBackupLock, Pace::Parallel),
+            Of::Restore => (Script::PreRestoreLock, Pace::Serial),
+        };
+        told(cx, self.platform.lock(cx, script, pace).await)
+    }
+
+    async fn work(&self, cx: &Context, of: Of) -> Result<()> {
+        let done = match of {
+            Of::Backup => self.platform.back_up_jobs(cx).await,
+            Of::Restore => self.platform.restore_jobs(cx).await,
+        };
+        told(cx, done)
+    }
+
+    async fn unlock(&self, cx: &Context, of: Of, is_success: bool) -> Result<()> {
+        let done = match of {
+            Of::Backup => self.platform.unlock_backup(cx, is_success).await,
+            Of::Restore => self.platform.unlock_restore(cx).await,
+        };
+        told(cx, done)
+    }
+
+    async fn list(&self, cx: &Context, made: &Made) -> Result<Vec<Listed>> {
+        let script = format!("cd {} && find . -printf '{}'", quote(&folder(&made.artifact)), listing::FORMAT);
+        let output = self.gather(cx, made.place, &as_root(&script), Bytes::new()).await?;
+        listing::parse(&output).ok_or_else(|| SourceError::Incomplete("the list of an artifact is cut".to_owned()))
+    }
+
+    async fn sums(&self, cx: &Context, made: &Made, names: &[Vec<u8>]) -> Result<Checksums> {
+        let script = format!(
+            "cd {} && if command -v sha256sum >/dev/null; then xargs -0 -r sha256sum; else xargs -0 -r shasum -a 256; fi",
+            quote(&folder(&made.artifact))
+        );
+        let output = self.gather(cx, made.place, &as_root(&script), list(names)).await?;
+        let sums = command::parse_checksums(&String::from_utf8_lossy(&output));
+        let sums = sums.ok_or_else(|| SourceError::Incomplete("hashes of an artifact cannot be read".to_owned()))?;
+        Ok(sums.into_iter().collect())
+    }
+
+    async fn pack(&self, cx: &Context, made: &Made, names: &[Vec<u8>], to: mpsc::Sender<Bytes>) -> Result<()> {
+        let folder = quote(&folder(&made.artifact));
+        let command = format!("sudo -n tar -C {folder} --no-recursion --hard-dereference --null -T - -c");
+        self.exchange(cx, made.place, &command, list(names), to).await
+    }
+
+    async fn unpack(&self, cx: &Context, made: &Made, from: mpsc::Receiver<Bytes>) -> Result<()> {
+        let (instance, folder) = (self.instance(made.place), folder(&made.artifact));
+        self.platform.make(cx, instance, &folder).await.map_err(failed)?;
+        instance.remote.send(cx, &command::unpack(&folder), from).await.map_err(failed)
+    }
+
+    async fn leave(&self, _cx: &Context) -> Result<()> {
+        let Some(visit) = &self.visit else { return Ok(()) };
+        visit.leave(Wait::Briefly).await.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
+    }
+}
+
+/// Names as `tar` and `xargs` read them.
+fn list(names: &[Vec<u8>]) -> Bytes {
+    names.iter().flat_map(|name| [b"./", name.as_slice(), b"\0"].concat()).collect::<Vec<_>>().into()
+}
+
+/// What a step of the scripts means for the run. A script that fails would do so again.
+pub(super) fn told(cx: &Context, done: Result<(), Faults>) -> Result<()> {
+    let Err(faults) = done else { return Ok(()) };
+    cx.check()?;
+    let text = faults.0.iter().map(Fault::whole).collect::<Vec<_>>().join("; ");
+    let is_lost = |fault: &Fault| matches!(fault, Fault::Instance { .. } | Fault::Finding { .. });
+    Err(if faults.0.iter().any(is_lost) { SourceError::Unreachable(text) } else { SourceError::Refused(text) })
+}
+
+fn failed(trouble: Trouble) -> SourceError {
+    match trouble {
+        Trouble::Stopped(stop) => stop.into(),
+        Trouble::Ssh(error @ SshError::Unreachable(_)) => SourceError::Unreachable(said(&error)),
+        Trouble::Ssh(error) => SourceError::Denied(said(&error)),
+        Trouble::Failed(text) => SourceError::Incomplete(text),
+    }
+}
