@@ -137,6 +137,17 @@ impl Repository {
         self.inner.key_id
     }
 
+    /// Whether anybody who reads the storage can read it: a key of it opens with an empty password, as restic makes one
+    /// if it is told to.
+    pub async fn opens_without_password(&self) -> Result<bool> {
+        let nothing = SecretString::default();
+        match key::unlock(&**self.fresh(), self.env(), &nothing, None).await {
+            Ok(_) => Ok(true),
+            Err(RepoError::WrongPassword) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Faults found while opening: damaged keys or config whose copies were used.
     pub fn problems(&self) -> &[Problem] {
         &self.inner.problems

@@ -34,6 +34,7 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
+use tokio::sync::OnceCell;
 
 /// One attempt to bring the items of a capture into an archive.
 pub(super) struct Sink<'a> {
@@ -44,6 +45,8 @@ pub(super) struct Sink<'a> {
     torn: AtomicBool,
     failure: Mutex<Option<RepoError>>,
     noted: Mutex<Noted>,
+    /// Whether the repository protects what is secret.
+    keeps_secrets: OnceCell<bool>,
 }
 
 /// What the manifest says of items.
@@ -83,6 +86,7 @@ impl<'a> Sink<'a> {
             torn: AtomicBool::new(false),
             failure: Mutex::default(),
             noted: Mutex::default(),
+            keeps_secrets: OnceCell::new(),
         }
     }
 
@@ -115,6 +119,27 @@ impl<'a> Sink<'a> {
 
     fn noted(&self) -> MutexGuard<'_, Noted> {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keys and passwords go only where a password is asked for. Asked when the first comes: it takes a derivation for
+    /// each key of the repository.
+    async fn confirm_kept(&self, item: &Item) -> Result<()> {
+        if item.secrecy == Secrecy::Normal {
+            return Ok(());
+        }
+        let asked = self
+            .keeps_secrets
+            .get_or_try_init(async || self.reader.repo.opens_without_password().await.map(|opens| !opens));
+        if *asked.await.map_err(|error| self.fail(error))? {
+            return Ok(());
+        }
+        Err(self.fail(RepoError::Refused {
+            guard: "secrets",
+            reason: format!(
+                "{} is a secret, and the repository has a key with an empty password: it protects nothing",
+                item.path
+            ),
+        }))
     }
 
     /// Keeps the repository's failure for the report and unwinds the capture.
@@ -298,6 +323,7 @@ fn compared(new: &Node, parent: Option<&Node>) -> Pushed {
 impl Items for Sink<'_> {
     async fn push(&self, item: Item, content: Content<'_>) -> Result<Pushed> {
         let mut flight = InFlight { torn: &self.torn, is_done: false };
+        self.confirm_kept(&item).await?;
         let pushed = self.take(item, content).await?;
         flight.is_done = true;
         Ok(pushed)
