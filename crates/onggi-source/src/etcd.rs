@@ -3,8 +3,8 @@
 //!
 //! [`manifest`] reads the static pod of a member, `access` gathers what is needed to enter, `cluster` asks all members
 //! how they are and `select` chooses one. `snapshot` reads it into the spool, `verify` proves it with [`bolt`],
-//! [`content`] and [`hashkv`], `capture` stores it with the [`model::Notes`] that a restore reads. [`cronjob`] writes jobs
-//! that do so on the control plane itself.
+//! [`content`] and [`hashkv`], `capture` stores it with the [`model::Notes`] that a restore reads, and [`pki`] with what
+//! a control plane has beside. [`cronjob`] writes jobs that do so on the control plane itself.
 
 mod access;
 mod blank;
@@ -23,6 +23,7 @@ pub mod key_value;
 pub mod manifest;
 pub mod model;
 mod pb;
+pub mod pki;
 mod restore;
 mod select;
 mod snapshot;
@@ -48,11 +49,12 @@ use crate::source::{
 
 use self::client::{Dial, Grpc};
 use self::cluster::Cluster;
-pub use self::config::{AuthConfig, EtcdConfig, TlsConfig};
+pub use self::config::{AuthConfig, EtcdConfig, Pki, TlsConfig};
 pub use self::import::SnapshotFiles;
 use self::model::Notes;
+use self::pki::Asked;
 use self::restore::mark::Mark;
-pub use self::restore::{BUMP_KUBERNETES, CLUSTER_DEFAULT, Engine, QUOTA_DEFAULT, RestoreOptions, Until};
+pub use self::restore::{BUMP_KUBERNETES, CLUSTER_DEFAULT, Engine, Placement, QUOTA_DEFAULT, RestoreOptions, Until};
 
 /// A configured cluster. Its one unit is named by the cluster's id.
 pub struct Etcd {
@@ -94,6 +96,9 @@ impl Source for Etcd {
     async fn preflight(&self, cx: &Context) -> Result<()> {
         let cluster = Cluster::reach(self, cx, None).await?;
         cluster.advice().into_iter().for_each(|problem| cx.problem(problem));
+        if let Some(pki) = pki::Set::gather(self, cx, &cluster.access).await? {
+            pki.report(cx, Asked::Yes);
+        }
         Ok(())
     }
 
@@ -136,6 +141,10 @@ impl Source for Etcd {
         request: &'a RestoreRequest,
         from: &'a dyn Stored,
     ) -> Result<Box<dyn Restore + 'a>> {
-        Ok(Box::new(restore::plan(self, cx, request, from).await?))
+        let options = RestoreOptions::of(request)?;
+        if let Some(placement) = options.pki {
+            return Ok(Box::new(pki::restore::plan(self, cx, request, (placement, options.target), from).await?));
+        }
+        Ok(Box::new(restore::plan(self, cx, request, options, from).await?))
     }
 }

@@ -5,6 +5,7 @@ mod capture;
 mod database;
 mod delta;
 mod drill;
+mod pki;
 mod place;
 mod proxy;
 mod restore;

@@ -73,6 +73,7 @@ fn places(etcd: &Etcd, manifest: Option<&Manifest>) -> Option<Places> {
     }
     let manifest = manifest?;
     let ca = manifest.on_node(Path::new(manifest.flag("trusted-ca-file")?));
+    let ca = etcd.config.on_node(&ca);
     let directory = ca.parent()?;
     let pair = |name: &str| directory.join(format!("{name}.crt"));
     let certificate = IDENTITIES.iter().map(|name| pair(name)).find(|path| path.exists());

@@ -11,6 +11,7 @@ use super::blank::Blanked;
 use super::bolt::Reached;
 use super::cluster::{Cluster, is_tested};
 use super::model::{ClusterId, HashKvNote, Notes, SNAPSHOT_FILE};
+use super::pki::{self, Asked};
 use super::select::Found;
 use super::snapshot::{Received, TRAILER_BYTES, receive};
 use super::verify::{Examined, Members, examine};
@@ -81,24 +82,31 @@ impl Capture for Taken<'_> {
             // Which pages are free is known only then.
             self.proved = Some(self.proved(cx).await?);
         }
-        let (stored, proved) = tokio::join!(self.store(cx, out, &root), self.proved(cx));
+        let pki = pki::Set::gather(self.etcd, cx, &self.cluster.access).await?;
+        let (stored, proved) = tokio::join!(self.store(cx, out, &root, pki.as_ref()), self.proved(cx));
         stored?;
         let proved = self.proved.insert(proved?);
         for problem in &proved.problems {
             cx.problem(problem.clone());
         }
-        let notes = serde_json::to_value(&proved.notes).map_err(|error| SourceError::Incomplete(error.to_string()))?;
-        Ok(Facts { roots: vec![root], tags: proved.tags.clone(), notes, ..Facts::new(self.started_at) })
+        if let Some(pki) = &pki {
+            pki.report(cx, Asked::No);
+        }
+        let notes = Notes { pki: pki.as_ref().map(pki::Set::notes), ..proved.notes.clone() };
+        let notes = serde_json::to_value(&notes).map_err(|error| SourceError::Incomplete(error.to_string()))?;
+        let tags = proved.tags.iter().cloned().chain(pki.map(|_| pki::TAG.to_owned())).collect();
+        Ok(Facts { roots: vec![root], tags, notes, ..Facts::new(self.started_at) })
     }
 }
 
-/// Pushes the file and the directories above it.
+/// Pushes the file, what is stored beside it, and the directories above.
 pub(super) async fn push(
     out: &dyn Items,
     root: &TreePath,
     taken_at: Timestamp,
     size: u64,
     content: &dyn ReadAt,
+    pki: Option<&pki::Set>,
 ) -> Result<()> {
     let top = root.parent().unwrap_or_else(TreePath::root);
     for path in [&top, root] {
@@ -109,6 +117,9 @@ pub(super) async fn push(
     let file = root.join(SNAPSHOT_FILE).map_err(|error| SourceError::Denied(error.to_string()))?;
     let item = Item::file(file).with_metadata(metadata).with_chunking(CHUNKING);
     out.push(item, Content::At(content)).await?;
+    if let Some(pki) = pki {
+        pki.push(out, root, taken_at).await?;
+    }
     for path in [root, &top] {
         out.leave(path).await?;
     }
@@ -116,16 +127,16 @@ pub(super) async fn push(
 }
 
 impl Taken<'_> {
-    /// Stores the file as it came, or without its free pages.
-    async fn store(&self, cx: &Context, out: &dyn Items, root: &TreePath) -> Result<()> {
+    /// Stores the file as it came, or without its free pages, and what belongs beside it.
+    async fn store(&self, cx: &Context, out: &dyn Items, root: &TreePath, pki: Option<&pki::Set>) -> Result<()> {
         let Received { spool, db_size, .. } = &self.received;
         let (spool, size): (&dyn ReadAt, _) = (&**spool, db_size + TRAILER_BYTES);
         match self.proved.as_ref().and_then(|proved| Some((proved.used.as_ref()?, proved.notes.page_size))) {
             Some((used, page_bytes)) => {
                 let blanked = Blanked::new(cx, spool, used, page_bytes, *db_size).await?;
-                push(out, root, self.started_at, size, &blanked).await
+                push(out, root, self.started_at, size, &blanked, pki).await
             }
-            None => push(out, root, self.started_at, size, spool).await,
+            None => push(out, root, self.started_at, size, spool, pki).await,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The keys of kind `etcd`.
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -48,9 +48,32 @@ pub struct EtcdConfig {
     /// Whether a cluster that reports corruption is read all the same.
     #[serde(default)]
     pub allow_corrupt: bool,
+    /// Certificates and keys of the control plane, without which a restored cluster cannot be entered: whether they are
+    /// stored beside the snapshot.
+    #[serde(default)]
+    pub pki: Pki,
+    /// Further files and folders of this machine that are stored beside the snapshot; absolute.
+    #[serde(default)]
+    pub also_files: Vec<PathBuf>,
+    /// Where the node's own files lie, if not at `/`: for a container that they are mounted into.
+    #[serde(default)]
+    pub node_root: Option<PathBuf>,
     /// Whether pages that etcd has freed are stored as zeros: what was deleted is then not in the snapshot either.
     #[serde(default)]
     pub zero_free_pages: bool,
+}
+
+/// When certificates and keys of the control plane are stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pki {
+    /// On a control-plane node of this very cluster: its etcd authority is the one that the members are known by.
+    #[default]
+    Auto,
+    /// Always; what is missing is a problem.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// The certificates of a connection.
@@ -97,6 +120,9 @@ impl Default for EtcdConfig {
             lag_max: lag_max(),
             allow_no_quorum: None,
             allow_corrupt: false,
+            pki: Pki::Auto,
+            also_files: Vec::new(),
+            node_root: None,
             zero_free_pages: false,
         }
     }
@@ -105,8 +131,14 @@ impl Default for EtcdConfig {
 impl EtcdConfig {
     /// The static pod that says what the configuration does not; `None` where it says all.
     pub(super) fn manifest(&self) -> Option<PathBuf> {
-        let default = self.endpoints.is_empty().then(|| PathBuf::from(MANIFEST));
+        let default = self.endpoints.is_empty().then(|| self.on_node(Path::new(MANIFEST)));
         self.manifest.clone().or(default)
+    }
+
+    /// Where this process finds a file of the node.
+    pub(super) fn on_node(&self, path: &Path) -> PathBuf {
+        let root = self.node_root.as_deref().unwrap_or(Path::new("/"));
+        root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
     pub(crate) fn outline(&self, source: &str) -> Outline {
@@ -143,10 +175,24 @@ impl EtcdConfig {
             faults.push(ConfigFault::new("tls", "https endpoints need an authority to be known by", remedy));
         }
         faults.extend(self.secret_faults());
+        faults.extend(self.file_faults());
         if self.full_every.0 < FULL_EVERY_MIN {
             faults.push(ConfigFault::new("full-every", "this is too often", "write 5m or longer"));
         }
         faults
+    }
+
+    fn file_faults(&self) -> Vec<ConfigFault> {
+        let is_plain = |path: &Path| {
+            path.is_absolute()
+                && path.components().all(|part| !matches!(part, Component::CurDir | Component::ParentDir))
+        };
+        let numbered = self.also_files.iter().enumerate().map(|(number, path)| (format!("also-files[{number}]"), path));
+        let named = numbered.chain(self.node_root.iter().map(|path| ("node-root".to_owned(), path)));
+        let faults = named.filter(|(_, path)| !is_plain(path));
+        faults
+            .map(|(key, _)| ConfigFault::new(key, "this is no absolute path", "write it from `/` on, without `..`"))
+            .collect()
     }
 
     fn secret_faults(&self) -> Vec<ConfigFault> {
@@ -194,9 +240,20 @@ mod tests {
             "tls": { "ca": "/ca", "key": "hunter2" },
             "auth": { "user": "", "password": "hunter2" },
             "full-every": "1m",
+            "also-files": ["/etc/fstab", "fstab", "/etc/../fstab"],
+            "node-root": "host",
         });
         let endpoints = ["endpoints[0]", "endpoints[1]", "endpoints[3]"];
-        let rest = ["tls.key", "tls.cert", "auth.password", "auth.user", "full-every"];
+        let rest = [
+            "tls.key",
+            "tls.cert",
+            "auth.password",
+            "auth.user",
+            "also-files[1]",
+            "also-files[2]",
+            "node-root",
+            "full-every",
+        ];
         check(json, &[&["cluster"][..], &endpoints, &rest].concat());
     }
 

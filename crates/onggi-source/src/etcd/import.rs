@@ -157,7 +157,7 @@ impl Capture for Opened {
             cx.problem(Problem { class: "suspect", path: None, text });
             tags.push("suspect".to_owned());
         }
-        push(out, &self.root, self.taken_at, self.file.length, &*self.file).await?;
+        push(out, &self.root, self.taken_at, self.file.length, &*self.file, None).await?;
         let notes = examined.notes(db_size, &sha256);
         let notes = serde_json::to_value(&notes).map_err(|error| SourceError::Incomplete(error.to_string()))?;
         Ok(Facts { roots: vec![self.root.clone()], tags, notes, ..Facts::new(self.taken_at) })

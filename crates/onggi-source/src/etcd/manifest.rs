@@ -29,16 +29,22 @@ impl Manifest {
         Self::parse(&bytes).map_err(denied)
     }
 
-    /// Reads the text of a static pod. Of several containers it is the one named `etcd`, or the first that runs it.
+    /// Reads the text of a member's static pod.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        Self::of(bytes, "etcd")
+    }
+
+    /// Reads the text of a program's static pod. Of several containers it is the one of the program's name, or the first
+    /// that runs it.
+    pub fn of(bytes: &[u8], program: &str) -> Result<Self, String> {
         if bytes.len() > BYTES_MAX {
             return Err(format!("more than {BYTES_MAX} bytes"));
         }
         let text = std::str::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())?;
         let pod: Pod = serde_saphyr::from_str(text).map_err(|error| format!("no static pod: {error}"))?;
-        let named = pod.spec.containers.iter().find(|container| container.name == "etcd");
-        let container = named.or_else(|| pod.spec.containers.iter().find(|container| container.runs_etcd()));
-        let container = container.ok_or("spec.containers: none is named etcd or runs it")?;
+        let named = pod.spec.containers.iter().find(|container| container.name == program);
+        let container = named.or_else(|| pod.spec.containers.iter().find(|container| container.runs(program)));
+        let container = container.ok_or_else(|| format!("spec.containers: none is named {program} or runs it"))?;
         Ok(Self { image: container.image.clone(), flags: container.flags(), mounts: pod.spec.mounts(container) })
     }
 
@@ -109,9 +115,9 @@ struct HostPath {
 }
 
 impl Container {
-    fn runs_etcd(&self) -> bool {
-        let program = self.command.first().map(Path::new);
-        program.and_then(Path::file_name).is_some_and(|name| name == "etcd")
+    fn runs(&self, program: &str) -> bool {
+        let first = self.command.first().map(Path::new);
+        first.and_then(Path::file_name).is_some_and(|name| name == program)
     }
 
     fn flags(&self) -> BTreeMap<String, String> {

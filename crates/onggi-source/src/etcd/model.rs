@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
+use super::pki::PkiNotes;
+
 /// Version of [`Notes`].
 pub const FORMAT: u32 = 1;
 /// Name of the stored stream below `/etcd/<cluster>/`.
@@ -108,6 +110,9 @@ pub struct Notes {
     pub hash_kv: BTreeMap<String, HashKvNote>,
     /// Endpoints that did not answer, and why.
     pub missing: BTreeMap<String, String>,
+    /// Certificates and keys that are stored beside the snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pki: Option<PkiNotes>,
     /// How far this snapshot was verified: `L0` its bytes, `L1` the structure of its file, `L2` its content, `L3` the
     /// hash that its member has.
     pub verified: String,

@@ -5,7 +5,7 @@
 //! clusters have no etcdutl and no program of etcd's knows deltas; etcdutl stands in for versions that were never tested.
 
 mod database;
-mod directory;
+pub(super) mod directory;
 mod identity;
 pub(super) mod mark;
 mod options;
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
-pub use self::options::{BUMP_KUBERNETES, CLUSTER_DEFAULT, Engine, QUOTA_DEFAULT, RestoreOptions, Until};
+pub use self::options::{BUMP_KUBERNETES, CLUSTER_DEFAULT, Engine, Placement, QUOTA_DEFAULT, RestoreOptions, Until};
 
 use self::database::{Changes, Newest, Written, unwritten};
 use self::directory::{Place, State};
@@ -60,10 +60,10 @@ pub(super) async fn plan<'a>(
     etcd: &'a Etcd,
     cx: &Context,
     request: &'a RestoreRequest,
+    mut options: RestoreOptions,
     from: &'a dyn Stored,
 ) -> Result<IntoDirectories<'a>> {
     cx.check()?;
-    let mut options = options_of(request)?;
     let full = Full::find(from, &etcd.root()?).await?;
     let refused = |text: String| Err(SourceError::Refused(text));
     if !options.force && (!is_tested(&full.notes.server_version) || full.has_unknown) && options.engine == Engine::Onggi
@@ -106,14 +106,6 @@ pub(super) async fn plan<'a>(
     };
     planned.plan.steps = planned.steps();
     Ok(planned)
-}
-
-fn options_of(request: &RestoreRequest) -> Result<RestoreOptions> {
-    if request.options.is_null() {
-        return Ok(RestoreOptions::default());
-    }
-    let options = serde_json::from_value(request.options.clone());
-    options.map_err(|error| SourceError::Refused(format!("read the options: {error}")))
 }
 
 /// One directory if there is one member or one is named, else one for each below.
@@ -178,6 +170,10 @@ impl IntoDirectories<'_> {
                 .push(Step::Leave("revisions as they are, so that watchers may miss that they went back".to_owned())),
             bump => steps.push(Step::Create(format!("revisions raised by {bump}, all before marked as compacted"))),
         }
+        if self.full.notes.pki.is_some() {
+            let text = "certificates and keys of the control plane: `onggi etcd pki` brings them back";
+            steps.push(Step::Leave(text.to_owned()));
+        }
         for alarm in self.full.notes.alarms.iter().filter(|alarm| alarm.starts_with("NOSPACE")) {
             steps.push(if self.drops_no_space {
                 Step::Create(format!("no alarm {alarm}: the database has room now"))
@@ -196,6 +192,7 @@ impl IntoDirectories<'_> {
         let marked = |place: &Place| Marked {
             path: place.directory.clone(),
             is_made: place.state == State::Absent,
+            holds: directory::MEMBER.to_owned(),
             is_published: false,
         };
         Mark {

@@ -73,6 +73,8 @@ fn configuration(order: &Order, name: &str, member: &Member) -> Value {
     }
     source["endpoints"] = json!([member.endpoint]);
     source["tls"] = json!({ "ca": member.ca, "cert": certificate, "key": format!("file:{key}") });
+    // The container has the certificates of etcd alone, and a part of a control plane's keys would pass for all of them.
+    source["pki"] = json!("never");
     let configuration = json!({
         "version": 1,
         "storages": { "backup": storage },

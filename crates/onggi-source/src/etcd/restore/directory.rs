@@ -28,7 +28,7 @@ pub(super) struct Place {
 
 /// What is there now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(in crate::etcd) enum State {
     Absent,
     Empty,
     /// Something; `is_running`: a member has its database open.
@@ -62,7 +62,7 @@ fn is_running(directory: &Path) -> bool {
 }
 
 /// Where a run makes the directory before it moves it.
-pub(super) fn staging(directory: &Path, run: &RunId) -> PathBuf {
+pub(in crate::etcd) fn staging(directory: &Path, run: &RunId) -> PathBuf {
     directory.join(format!(".onggi-{run}"))
 }
 
@@ -115,14 +115,14 @@ pub(super) fn publish(place: &Place, run: &RunId, aside: &Path) -> io::Result<()
 }
 
 /// Removes what a run made, as far as it came. The directory itself goes if the run made that too.
-pub(super) fn remove(directory: &Path, run: &RunId, is_published: bool) -> io::Result<()> {
+pub(super) fn remove(directory: &Path, run: &RunId, published: Option<&str>) -> io::Result<()> {
     let gone = |done: io::Result<()>| match done {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     };
     gone(fs::remove_dir_all(staging(directory, run)))?;
-    if is_published {
-        gone(fs::remove_dir_all(directory.join(MEMBER)))?;
+    if let Some(name) = published {
+        gone(fs::remove_dir_all(directory.join(name)))?;
     }
     Ok(())
 }

@@ -23,18 +23,20 @@ pub(in crate::etcd) struct Mark {
     pub purpose: Purpose,
     pub unit: Unit,
     pub began_at: Timestamp,
-    /// The data directories.
+    /// Data directories, or others.
     pub directories: Vec<Marked>,
 }
 
-/// A data directory.
+/// A directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::etcd) struct Marked {
     pub path: PathBuf,
     /// The run made the directory itself.
     pub is_made: bool,
-    /// The member's files are in place: those of the run, not those that were there before.
+    /// Name of the folder that is moved into it.
+    pub holds: String,
+    /// That folder is in place: that of the run, not one that was there before.
     pub is_published: bool,
 }
 
@@ -63,7 +65,7 @@ impl Mark {
     /// Removes what the run made, and the note.
     pub fn drop_all(self, state: &Path) -> io::Result<()> {
         for marked in &self.directories {
-            directory::remove(&marked.path, &self.run, marked.is_published)?;
+            directory::remove(&marked.path, &self.run, marked.is_published.then_some(&*marked.holds))?;
             if marked.is_made {
                 // Whatever else was put there meanwhile stays.
                 let _ = fs::remove_dir(&marked.path);
@@ -85,7 +87,7 @@ impl Mark {
             mark: Some((self.run, self.purpose)),
             seen_at: self.began_at,
             complete: false,
-            what: format!("data directory {}", paths.join(", ")),
+            what: format!("directory {}", paths.join(", ")),
         }
     }
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::etcd::model::ClusterId;
+use crate::source::{RestoreRequest, Result, SourceError};
 
 /// What etcd allows a database to grow to where nobody says otherwise, in bytes.
 pub const QUOTA_DEFAULT: u64 = 2 << 30;
@@ -19,6 +20,8 @@ pub const CLUSTER_DEFAULT: &str = "default=http://localhost:2380";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct RestoreOptions {
+    /// Certificates and keys of the control plane instead of a data directory.
+    pub pki: Option<Placement>,
     /// The data directory; of several members, the directory of theirs.
     pub target: Option<PathBuf>,
     /// The members to be: `m1=https://10.0.0.1:2380,m2=…`.
@@ -53,6 +56,16 @@ pub struct RestoreOptions {
     pub expect_cluster: Option<ClusterId>,
 }
 
+/// Where certificates and keys go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Placement {
+    /// Into a folder that their owner alone enters.
+    Folder,
+    /// To the places on the node that they are of, with the modes and owners that they had.
+    InPlace,
+}
+
 /// How far a chain of snapshots is followed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -77,9 +90,21 @@ pub enum Engine {
     Etcdutl,
 }
 
+impl RestoreOptions {
+    /// Reads what was asked for.
+    pub(in crate::etcd) fn of(request: &RestoreRequest) -> Result<Self> {
+        if request.options.is_null() {
+            return Ok(Self::default());
+        }
+        let options = serde_json::from_value(request.options.clone());
+        options.map_err(|error| SourceError::Refused(format!("read the options: {error}")))
+    }
+}
+
 impl Default for RestoreOptions {
     fn default() -> Self {
         Self {
+            pki: None,
             target: None,
             initial_cluster: CLUSTER_DEFAULT.to_owned(),
             member: None,

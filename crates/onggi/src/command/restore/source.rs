@@ -42,6 +42,17 @@ pub struct Chained {
     kind: String,
 }
 
+impl Chained {
+    /// Refuses snapshots of other kinds.
+    pub fn must_be_of_etcd(&self) -> Result<(), Failure> {
+        if self.kind == ETCD {
+            return Ok(());
+        }
+        Err(Failure::usage(format!("restore {}", escape_text(&self.unit.name)))
+            .because(format!("it is of kind {}, not of etcd", self.kind)))
+    }
+}
+
 /// What becomes of a planned restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted {
@@ -245,7 +256,8 @@ fn show_plan(session: &Session, plan: &RestorePlan) {
     }
 }
 
-fn show(session: &Session, chained: &Chained, proof: Option<&Proof>, took: std::time::Duration) {
+/// Says that it is done.
+pub fn show(session: &Session, chained: &Chained, proof: Option<&Proof>, took: std::time::Duration) {
     let checks = proof.map(|proof| proof.checks.clone()).unwrap_or_default();
     let output = &session.output;
     if output.is_json() {
