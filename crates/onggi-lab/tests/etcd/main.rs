@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test")]
 
 mod capture;
+mod cronjob;
 mod database;
 mod delta;
 mod drill;
