@@ -1,7 +1,6 @@
 //! What Kubernetes encrypts its secrets with before etcd sees them. Only where the keys lie is read, never a key.
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 #[derive(Deserialize)]
 struct EncryptionConfiguration {
@@ -19,8 +18,6 @@ struct Resource {
 #[derive(Deserialize)]
 struct Provider {
     kms: Option<Kms>,
-    #[serde(flatten)]
-    _own: std::collections::BTreeMap<String, IgnoredAny>,
 }
 
 #[derive(Deserialize)]

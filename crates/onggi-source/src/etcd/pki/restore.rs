@@ -50,7 +50,7 @@ pub(in crate::etcd) async fn plan<'a>(
     from: &'a dyn Stored,
 ) -> Result<IntoPlace<'a>> {
     let root = from.facts().first().and_then(|facts: &Facts| facts.roots.first().cloned());
-    let top = root.map_or_else(|| etcd.root(), Ok)?.join(FOLDER).map_err(wrong)?;
+    let top = root.map_or_else(|| etcd.root(), Ok)?.join(FOLDER).map_err(|error| wrong(&error))?;
     let tree = load(cx, from, &top).await?;
     let to = match placement {
         Placement::Folder => {
@@ -90,7 +90,7 @@ async fn load(cx: &Context, from: &dyn Stored, top: &TreePath) -> Result<Tree> {
         cx.check()?;
         for entry in from.list(&directory).await? {
             let own = TreePath::new(entry.path.as_bytes().get(top.as_bytes().len() + 1..).unwrap_or_default());
-            let own = own.map_err(wrong)?;
+            let own = own.map_err(|error| wrong(&error))?;
             if entry.kind.is_directory() {
                 tree.directories.insert(own, entry.metadata);
                 open.push(entry.path);
@@ -295,7 +295,7 @@ fn denied(act: &str, path: &Path, error: &io::Error) -> SourceError {
     SourceError::Denied(format!("{act} {}: {error}", path.display()))
 }
 
-fn wrong(error: crate::path::BadComponent) -> SourceError {
+fn wrong(error: &crate::path::BadComponent) -> SourceError {
     SourceError::Denied(error.to_string())
 }
 
