@@ -59,7 +59,7 @@ impl Installed {
     }
 }
 
-fn name_of_program(hub: &Hub) -> String {
+pub fn name_of_program(hub: &Hub) -> String {
     let digest = run(Command::new("sha256sum").arg(hub.path("program")));
     format!("onggi-node-{}-{}", env!("CARGO_PKG_VERSION"), &digest[..16])
 }

@@ -10,6 +10,7 @@ mod device;
 mod economy;
 mod hanging;
 mod import;
+mod kill;
 mod level;
 mod login;
 mod operation;

@@ -48,6 +48,11 @@ impl Server {
         Some(Self { port, state, child })
     }
 
+    /// The process that sessions are children of.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.state.path().join(name)
     }

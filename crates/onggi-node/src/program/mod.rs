@@ -35,6 +35,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         ["read", "--policy", file] => Policy::load(file.as_ref()).map_err(io::Error::other).and_then(start),
         ["write", root] => restore(root, false),
         ["write", "--in-place", root] => restore(root, true),
+        [dump::WATCH] => dump::watch(),
         ["--self-check"] => own_digest().map(drop),
         ["--version"] => say(&format!("onggi-node {}", env!("CARGO_PKG_VERSION"))),
         _ => Err(io::Error::other(USAGE)),
