@@ -1,9 +1,9 @@
 //! Certificates, keys and settings of a control plane, stored beside the snapshot of its etcd: without them a restored
 //! cluster trusts nobody, and its encrypted secrets stay so.
 //!
-//! [`listing`] says which files they are, [`tree`] reads them, [`check`] looks whether they would do: keys belong to
-//! their certificates ([`certificate`], [`kubeconfig`]), those to their authorities, and nobody else reads them;
-//! [`encryption`] knows what Kubernetes encrypts with. [`restore`] brings them back. Contents are wiped from memory when
+//! `listing` says which files they are, `tree` reads them, `check` looks whether they would do: keys belong to
+//! their certificates (`certificate`, `kubeconfig`), those to their authorities, and nobody else reads them;
+//! `encryption` knows what Kubernetes encrypts with. `restore` brings them back. Contents are wiped from memory when
 //! they were pushed, and never shown.
 
 mod certificate;
