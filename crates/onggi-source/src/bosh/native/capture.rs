@@ -233,10 +233,12 @@ impl Reading<'_> {
         let share_left = &mut share;
         let pushing = async move { self.push_all(share_left, &mut parts).await };
         let (packed, pushed) = tokio::join!(self.site.pack(self.cx, made, &names, sender), pushing);
-        let whole = splitting.await;
+        let whole = splitting.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         let sums = pushed?;
-        packed?;
-        let whole = whole.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        // An archive that is cut is explained by what sent it, any other fault of it by itself.
+        if whole.as_ref().err().is_none_or(|error| error.kind() == std::io::ErrorKind::UnexpectedEof) {
+            packed?;
+        }
         whole.map_err(|error| SourceError::Incomplete(format!("archive of {}: {error}", made.artifact.name())))?;
         match share.keys().next() {
             None => Ok(sums),

@@ -201,6 +201,9 @@ impl Site for FakeSite {
                 let mut header = tar::Header::new_gnu();
                 header.set_size(files[name].len() as u64);
                 header.set_mode(0o640);
+                header.set_uid(0);
+                header.set_gid(0);
+                header.set_mtime(0);
                 archive.append_data(&mut header, name, files[name].as_slice()).unwrap();
             }
             archive.into_inner().unwrap()
