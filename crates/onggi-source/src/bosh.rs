@@ -38,6 +38,8 @@ pub use self::record::Record;
 pub use self::remote::{Ended, Remote, Trouble};
 pub use self::script::Script;
 
+/// The version that scripts are told, which some of them look at: the last of the program whose contract they follow.
+pub const VERSION: &str = "1.9.81";
 /// Where scripts put what they back up, one folder for each artifact. Its presence at the start means that another run
 /// is under way or died.
 pub const STORE: &str = "/var/vcap/store/bbr-backup";

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use onggi_ssh::store::Store;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -85,6 +86,18 @@ pub struct Surroundings {
     pub secrets: Arc<dyn Secrets>,
     /// A person started the run and reads what it says: guards that would wake somebody at night may let it pass.
     pub attended: bool,
+}
+
+impl Surroundings {
+    /// What all sources of this machine share, beside their own states.
+    pub(crate) fn shared(&self) -> &Path {
+        self.state.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// The approved keys of hosts, one file for all sources, and the queue of those that wait.
+    pub(crate) fn host_keys(&self) -> Store {
+        Store::new(self.shared())
+    }
 }
 
 /// Why a configuration cannot be used.

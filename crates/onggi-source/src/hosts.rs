@@ -21,7 +21,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use onggi_ssh::PublicKey;
-use onggi_ssh::store::{Store, Waiting};
+use onggi_ssh::store::Waiting;
 use tokio::sync::OnceCell;
 
 use self::capture::HostCapture;
@@ -81,9 +81,8 @@ impl Hosts {
 
     /// Keys that hosts showed and nobody has approved yet.
     pub fn waiting(&self) -> Result<Vec<Waiting>> {
-        let folder = known::folder(&self.surroundings);
-        let waiting = Store::new(&folder).waiting();
-        waiting.map_err(|error| SourceError::Refused(format!("read {}: {error}", folder.display())))
+        let waiting = self.surroundings.host_keys().waiting();
+        waiting.map_err(|error| SourceError::Refused(format!("read {}: {error}", self.surroundings.shared().display())))
     }
 
     /// Puts the key of a host that nobody knows where a person will find it. Nothing depends on it.
@@ -92,7 +91,7 @@ impl Hosts {
             return;
         }
         if let Ok(key) = self.shown_key(cx, host).await {
-            let store = Store::new(known::folder(&self.surroundings));
+            let store = self.surroundings.host_keys();
             if let Err(error) = store.ask(&known::names(host), &key, cx.world.now(), &host.address) {
                 cx.monitor.progress(Progress::Phase(format!("the key of {} cannot be noted: {error}", host.name)));
             }
@@ -125,15 +124,15 @@ impl Hosts {
 
     /// Makes a key the host's own, from now on.
     pub fn trust(&self, host: &Host, key: &PublicKey) -> Result<()> {
-        let file = known::approved(&self.surroundings);
-        let trusted = Store::new(known::folder(&self.surroundings)).trust(&known::names(host), key);
-        trusted.map_err(|error| SourceError::Refused(format!("write {}: {error}", file.display())))
+        let store = self.surroundings.host_keys();
+        let trusted = store.trust(&known::names(host), key);
+        trusted.map_err(|error| SourceError::Refused(format!("write {}: {error}", store.known().display())))
     }
 
     /// Whether a person made some key the host's own.
     pub fn is_trusted(&self, host: &Host) -> bool {
         let names = known::names(host);
-        let lines = std::fs::read_to_string(known::approved(&self.surroundings)).unwrap_or_default();
+        let lines = std::fs::read_to_string(self.surroundings.host_keys().known()).unwrap_or_default();
         lines.lines().any(|line| line.split_once(' ').is_some_and(|(own, _)| own == names))
     }
 

@@ -8,6 +8,7 @@
 //! `testing` there is what tests need: a fake system and a careless adapter, a world, a repository in memory, scripted
 //! faults at every call, and the suite that every adapter passes.
 
+mod chain;
 mod context;
 mod item;
 mod path;

@@ -78,6 +78,26 @@ impl Login {
     /// The window of a connection that carries files.
     pub const WINDOW_BYTES: u32 = 16 << 20;
 
+    /// As `user`, who has nothing to show yet, for a connection that carries files.
+    pub fn new(host: impl Into<String>, port: u16, user: impl Into<String>, trust: Trust, now: Timestamp) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            alias: None,
+            user: user.into(),
+            keys: Vec::new(),
+            identity_files: Vec::new(),
+            certificate: None,
+            identity_passphrase: None,
+            agent: None,
+            password: None,
+            trust,
+            legacy: false,
+            window_bytes: Self::WINDOW_BYTES,
+            now,
+        }
+    }
+
     pub(crate) fn shown(&self) -> String {
         host_name(&self.host, self.port)
     }
@@ -146,22 +166,8 @@ where
 
 /// The key that a host shows, which nobody may believe yet. Nothing but the handshake is sent.
 pub async fn shown_key(host: &str, port: u16, legacy: bool) -> Result<PublicKey> {
-    let nobody = Login {
-        host: host.to_owned(),
-        port,
-        alias: None,
-        user: String::new(),
-        keys: Vec::new(),
-        identity_files: Vec::new(),
-        certificate: None,
-        identity_passphrase: None,
-        agent: None,
-        password: None,
-        trust: Trust::Files(Vec::new()),
-        legacy,
-        window_bytes: Login::WINDOW_BYTES,
-        now: Timestamp::UNIX_EPOCH,
-    };
+    let trust = Trust::Files(Vec::new());
+    let nobody = Login { legacy, ..Login::new(host, port, "", trust, Timestamp::UNIX_EPOCH) };
     match connect(&nobody).await {
         Err(SshError::Identity(error)) => match *error {
             HostError::Unknown { key, .. } => Ok(*key),

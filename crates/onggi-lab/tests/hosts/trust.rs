@@ -161,20 +161,8 @@ fn public(server: &Sshd, name: &str) -> PublicKey {
 
 fn options(server: &Sshd, trust: Trust) -> Login {
     Login {
-        host: "127.0.0.1".into(),
-        port: server.port().parse().unwrap(),
-        alias: None,
-        user: server.user(),
-        keys: Vec::new(),
         identity_files: vec![server.key()],
-        certificate: None,
-        identity_passphrase: None,
-        agent: None,
-        password: None,
-        trust,
-        legacy: false,
-        window_bytes: Login::WINDOW_BYTES,
-        now: jiff::Timestamp::now(),
+        ..Login::new("127.0.0.1", server.port().parse().unwrap(), server.user(), trust, jiff::Timestamp::now())
     }
 }
 

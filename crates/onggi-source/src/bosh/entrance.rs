@@ -11,9 +11,10 @@ use onggi_ssh::known_hosts::{KnownHosts, Verdict};
 use onggi_ssh::store::Store;
 use onggi_ssh::{Login, PublicKey, Trust, host_name, private_key};
 
-use super::fault::{Fault, said};
+use super::fault::Fault;
 use super::instance::{Target, Witness};
 use super::platform::{Level, Talk};
+use crate::chain::chain;
 
 /// What it takes to enter a director.
 pub struct Entrance<'a> {
@@ -39,34 +40,13 @@ impl Entrance<'_> {
     /// The one instance of a director.
     pub fn target(self, talk: &Arc<dyn Talk>) -> Result<Target, Fault> {
         let key = private_key(self.key)
-            .map_err(|error| Fault::Finding { name: self.host.to_owned(), cause: said(&error).into() })?;
+            .map_err(|error| Fault::Finding { name: self.host.to_owned(), cause: chain(&error).into() })?;
         let store = Store::new(self.state);
         let files: Vec<PathBuf> = [store.known()].into_iter().chain(self.known).collect();
         let trust = if self.is_strict { Trust::Files } else { Trust::Any }(files.clone());
-        let login = Login {
-            host: self.host.to_owned(),
-            port: self.port,
-            alias: None,
-            user: self.user.to_owned(),
-            keys: vec![Arc::new(key)],
-            identity_files: Vec::new(),
-            certificate: None,
-            identity_passphrase: None,
-            agent: None,
-            password: None,
-            trust,
-            legacy: false,
-            window_bytes: Login::WINDOW_BYTES,
-            now: self.now,
-        };
-        Ok(Target {
-            group: "bosh".to_owned(),
-            index: "0".to_owned(),
-            id: "0".to_owned(),
-            is_bootstrap: true,
-            login,
-            witness: Some(witness(self.host, self.port, store, files, talk)),
-        })
+        let login = Login::new(self.host, self.port, self.user, trust, self.now);
+        let login = Login { keys: vec![Arc::new(key)], ..login };
+        Ok(Target::director(login, Some(witness(self.host, self.port, store, files, talk))))
     }
 }
 

@@ -3,10 +3,9 @@
 use std::error::Error;
 use std::fmt;
 
-use onggi_ssh::SshError;
-
 use super::script::Script;
 use super::{Artifact, STORE};
+use crate::chain::chain;
 use crate::context::Stop;
 
 /// Anything that explains itself.
@@ -191,13 +190,7 @@ impl Fault {
 
     /// The fault with its causes, on one line.
     pub fn whole(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = self.source();
-        while let Some(cause) = next {
-            text = format!("{text}: {cause}");
-            next = cause.source();
-        }
-        text
+        chain(self)
     }
 }
 
@@ -237,17 +230,6 @@ impl fmt::Display for Faults {
 }
 
 impl Error for Faults {}
-
-/// A connection's error with its causes in one line; what is shown of it elsewhere is only its head.
-pub(crate) fn said(error: &SshError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
-}
 
 #[cfg(test)]
 mod tests {

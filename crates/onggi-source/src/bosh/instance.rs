@@ -32,6 +32,14 @@ pub struct Target {
     pub witness: Option<Witness>,
 }
 
+impl Target {
+    /// A director, which is the one instance of its platform.
+    pub(crate) fn director(login: Login, witness: Option<Witness>) -> Self {
+        let (group, number) = ("bosh".to_owned(), "0".to_owned());
+        Self { group, index: number.clone(), id: number, is_bootstrap: true, login, witness }
+    }
+}
+
 /// A machine that was entered.
 pub struct Instance {
     /// Its instance group.

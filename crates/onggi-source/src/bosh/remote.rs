@@ -9,8 +9,8 @@ use onggi_ssh::{Event, Login, Opened, Pipe, Session, SshError, login::LOGIN};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::command;
-use super::fault::said;
 use super::instance::Witness;
+use crate::chain::chain;
 use crate::context::{Context, Stop};
 
 /// Channels of a connection; servers allow ten.
@@ -57,7 +57,7 @@ pub struct Ended {
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
     /// It was not started.
-    #[error("{}", said(.0))]
+    #[error("{}", chain(.0))]
     Ssh(SshError),
     /// It failed: what it said, and its exit code.
     #[error("{0}")]

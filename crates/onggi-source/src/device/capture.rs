@@ -1,8 +1,6 @@
 //! Asks one device and pushes its answers, each a file, if they differ from those that are stored.
 
 use std::collections::BTreeMap;
-use std::error::Error;
-use std::iter::successors;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,6 +15,7 @@ use super::dialog::{ANSWER_BYTES_MAX, Dialog};
 use super::line::Line;
 use super::model::How;
 use super::{Devices, text};
+use crate::chain::chain;
 use crate::context::{Context, Problem, Stop};
 use crate::item::{Content, Item, Metadata};
 use crate::path::TreePath;
@@ -104,27 +103,18 @@ impl<'a> Reading<'a> {
             (None, DeviceTrust::Pinned) => return Err(SourceError::Refused("no host-key is pinned".to_owned())),
         };
         Ok(Login {
-            host: self.device.address.clone(),
-            port: self.device.port,
             alias: Some(self.device.name.clone()),
-            user: connect.user.clone(),
-            keys: Vec::new(),
             identity_files: connect.key.iter().map(|key| surroundings.working_directory.join(key)).collect(),
-            certificate: None,
-            identity_passphrase: None,
-            agent: None,
             password,
-            trust,
             legacy: self.device.legacy,
             window_bytes: WINDOW_BYTES,
-            now: cx.world.now(),
+            ..Login::new(&self.device.address, self.device.port, &connect.user, trust, cx.world.now())
         })
     }
 
     /// The approved keys, one file for all sources.
     fn store(&self) -> Store {
-        let state = &self.source.surroundings.state;
-        Store::new(state.parent().unwrap_or(state))
+        self.source.surroundings.host_keys()
     }
 
     /// A device that is not believed is told of; a key that nobody knows waits for a person's word.
@@ -186,10 +176,4 @@ impl Capture for Reading<'_> {
         let notes = serde_json::to_value(notes).map_err(|error| SourceError::Damaged(error.to_string()))?;
         Ok(Facts { roots: vec![root], notes, ..Facts::new(taken_at) })
     }
-}
-
-/// An error with its causes, in one line.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let causes = successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

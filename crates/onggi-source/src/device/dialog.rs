@@ -114,5 +114,5 @@ impl<'a> Dialog<'a> {
 }
 
 fn hung_up(error: &SshError) -> SourceError {
-    SourceError::Unreachable(super::capture::chain(error))
+    SourceError::Unreachable(crate::chain::chain(error))
 }

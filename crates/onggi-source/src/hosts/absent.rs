@@ -15,8 +15,7 @@ const HERE: &str = "-";
 
 /// The file of one source.
 pub(super) fn file(surroundings: &Surroundings) -> PathBuf {
-    let folder = surroundings.state.parent().unwrap_or(Path::new("/"));
-    folder.join("inventory").join(&surroundings.source)
+    surroundings.shared().join("inventory").join(&surroundings.source)
 }
 
 /// Notes the hosts that there are now; answers those that are gone, each with the moment at which that was seen first.

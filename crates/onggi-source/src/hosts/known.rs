@@ -1,7 +1,7 @@
 //! Which keys prove that a host is the right one: those that the inventory names, those that an authority signed, those
 //! that were approved here.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::config::{Connect, Trust};
 use super::inventory::Host;
@@ -9,20 +9,10 @@ use crate::carrier::ssh::{Call, write_known};
 use crate::config::Surroundings;
 use crate::source::{Result, SourceError};
 
-/// The file of approved keys, one for all sources.
-pub(super) fn approved(surroundings: &Surroundings) -> PathBuf {
-    folder(surroundings).join("hosts.known")
-}
-
-/// Where that file is, and the queue of keys that wait.
-pub(super) fn folder(surroundings: &Surroundings) -> PathBuf {
-    surroundings.state.parent().unwrap_or(Path::new("/")).to_owned()
-}
-
 /// How a host is called. What the configuration says of keys becomes a file that `ssh` reads.
 pub(super) fn call(host: &Host, connect: &Connect, surroundings: &Surroundings) -> Result<Call> {
     let lines: Vec<String> = lines(host, connect);
-    let own = approved(surroundings);
+    let own = surroundings.host_keys().known();
     let folder = own.with_file_name("known");
     let file = folder.join(format!("{}-{}", surroundings.source, host.name));
     write_known(&file, &lines).map_err(|error| SourceError::Refused(format!("write {}: {error}", file.display())))?;

@@ -109,7 +109,7 @@ impl Link {
 
     /// Whether a new one is needed.
     pub(super) fn is_lost(&self) -> bool {
-        self.is_lost.load(Ordering::Relaxed) || self.connection.end.has_changed().is_err()
+        self.is_lost.load(Ordering::Relaxed) || self.connection.has_ended()
     }
 
     /// Whether a confirmed sync is one.

@@ -58,20 +58,11 @@ impl SftpOptions {
     pub(super) fn login(&self) -> Login {
         let trust = self.host_key.clone().map_or_else(|| Trust::Files(self.known_hosts.clone()), Trust::Pinned);
         Login {
-            host: self.host.clone(),
-            port: self.port,
-            alias: None,
-            user: self.user.clone(),
-            keys: Vec::new(),
             identity_files: self.identity_files.clone(),
-            certificate: None,
             identity_passphrase: self.identity_passphrase.clone(),
             agent: self.agent.clone(),
             password: self.password.clone(),
-            trust,
-            legacy: false,
-            window_bytes: Login::WINDOW_BYTES,
-            now: self.clock.now(),
+            ..Login::new(&self.host, self.port, &self.user, trust, self.clock.now())
         }
     }
 

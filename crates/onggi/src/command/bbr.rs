@@ -17,7 +17,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use onggi_source::bosh::Owed;
+use onggi_source::bosh::{Owed, VERSION};
 use onggi_source::{Context, Monitor, Problem, Progress, Purpose, RunId, Stop};
 use tokio::sync::{Semaphore, watch};
 
@@ -27,9 +27,7 @@ use self::words::{Asked, Parent, Request, Verb};
 use crate::machine::Machine;
 use crate::world::Machinery;
 
-/// The version that scripts are told of, which some of them look at.
-const VERSION: &str = "1.9.81";
-/// The variable with another one.
+/// The variable with another version that scripts are told.
 const VERSION_VARIABLE: &str = "ONGGI_BBR_VERSION";
 /// Bytes of memory that its copies may use; their own bounds are narrower.
 const MEMORY_BYTES: usize = 64 << 20;

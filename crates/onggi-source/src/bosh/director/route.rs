@@ -92,22 +92,8 @@ impl Route {
         match proxy {
             Proxy::Socks(url) => Self::Socks(Box::new(Matcher::builder().all(url).no(spared).build())),
             Proxy::Ssh { user, address, key } => {
-                let login = Login {
-                    host: address.host,
-                    port: address.port,
-                    alias: None,
-                    user,
-                    keys: Vec::new(),
-                    identity_files: vec![key],
-                    certificate: None,
-                    identity_passphrase: None,
-                    agent: None,
-                    password: None,
-                    trust,
-                    legacy: false,
-                    window_bytes: Login::WINDOW_BYTES,
-                    now,
-                };
+                let login = Login::new(address.host, address.port, user, trust, now);
+                let login = Login { identity_files: vec![key], ..login };
                 Self::Ssh(Box::new(Tunnel { login, session: Mutex::default() }))
             }
         }
@@ -138,7 +124,7 @@ impl Tunnel {
 
     async fn session(&self) -> io::Result<Arc<Session>> {
         let mut held = self.session.lock().await;
-        if let Some(session) = held.as_ref().filter(|session| session.end.has_changed().is_ok()) {
+        if let Some(session) = held.as_ref().filter(|session| !session.has_ended()) {
             return Ok(session.clone());
         }
         let session = Arc::new(login(&self.login).await.map_err(|error| told(&error))?);

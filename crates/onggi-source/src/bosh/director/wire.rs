@@ -24,6 +24,7 @@ use super::model::{head, parse};
 use super::route::{Route, Stream};
 use super::trust::{Authorities, configuration};
 use super::{DirectorError, Result, Trace};
+use crate::chain::chain;
 use crate::context::{Context, Stop};
 
 /// Until a connection is there, TLS and all.
@@ -217,10 +218,10 @@ impl Answer {
 /// Sends and receives. The connection works beside it; if that ends first, the answer is there or never comes.
 async fn answer(stream: Box<dyn Stream>, request: Request<Full<Bytes>>, path: &str) -> Result<Answer, String> {
     let begun = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = begun.map_err(|error| told(&error))?;
+    let (mut sender, connection) = begun.map_err(|error| chain(&error))?;
     let exchange = async move {
-        let (head, body) = sender.send_request(request).await.map_err(|error| told(&error))?.into_parts();
-        let body = Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(|error| told(&*error))?.to_bytes();
+        let (head, body) = sender.send_request(request).await.map_err(|error| chain(&error))?.into_parts();
+        let body = Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(|error| chain(&*error))?.to_bytes();
         let location = head.headers.get(header::LOCATION).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
         Ok(Answer { status: head.status.as_u16(), path: path.to_owned(), body, location })
     };
@@ -251,12 +252,6 @@ fn is_untrusted(error: &io::Error) -> bool {
 fn refused(address: &Address, error: &io::Error) -> DirectorError {
     match certificate_fault(error) {
         Some(fault) => DirectorError::Untrusted(address.to_string(), fault.to_string()),
-        None => DirectorError::Unreachable(address.to_string(), told(error)),
+        None => DirectorError::Unreachable(address.to_string(), chain(error)),
     }
-}
-
-/// An error and what is behind it.
-fn told(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

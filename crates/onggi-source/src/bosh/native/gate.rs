@@ -12,14 +12,13 @@ use super::config::{Api, BoshConfig, Connect, Trust};
 use super::platform::{Real, told};
 use super::site::{Gate, Site};
 use crate::bosh::director::{Address, Authorities, Director, Guest, Host, Jobs, Route, Target as Place, Visit, Wait};
-use crate::bosh::{Finding, Level, Mode, Owed, Platform, Releases, Talk, Target};
+use crate::bosh::{Finding, Level, Mode, Owed, Platform, Releases, Talk, Target, VERSION};
+use crate::chain::chain;
 use crate::config::Surroundings;
 use crate::context::{Context, Monitor, Problem, UnitId};
 use crate::secret::{SecretKey, SecretReference};
 use crate::source::{Result, SourceError, Unit};
 
-/// The version that scripts are told: the last of the program whose contract they follow.
-const VERSION: &str = "1.9.81";
 /// The port of SSH.
 const SSH_PORT: u16 = 22;
 
@@ -73,9 +72,7 @@ impl Gate for Machine {
             _ => onggi_ssh::Trust::Files(self.known_hosts()),
         };
         let login = login(cx, address, self.connect.user.clone(), Arc::new(key), trust);
-        let (group, index) = ("bosh".to_owned(), "0".to_owned());
-        let target = Target { group, id: index.clone(), index, is_bootstrap: true, login, witness: None };
-        let finding = finding(cx, unit, Mode::Director, vec![target], None);
+        let finding = finding(cx, unit, Mode::Director, vec![Target::director(login, None)], None);
         let platform = found(cx, Platform::find(cx, finding).await)?;
         Ok(Box::new(Real::new(without(platform, &self.config), None, None)))
     }
@@ -89,8 +86,10 @@ impl Machine {
     /// Our own file, and the user's.
     fn known_hosts(&self) -> Vec<PathBuf> {
         let home = self.surroundings.environment.get("HOME").map(PathBuf::from);
-        let own = self.surroundings.state.parent().map(|state| state.join("hosts.known"));
-        own.into_iter().chain(home.map(|home| home.join(".ssh/known_hosts"))).collect()
+        [self.surroundings.host_keys().known()]
+            .into_iter()
+            .chain(home.map(|home| home.join(".ssh/known_hosts")))
+            .collect()
     }
 }
 
@@ -195,22 +194,7 @@ fn target(cx: &Context, host: &Host, key: &Arc<PrivateKey>) -> Result<Target> {
 }
 
 fn login(cx: &Context, address: Address, user: String, key: Arc<PrivateKey>, trust: onggi_ssh::Trust) -> Login {
-    Login {
-        host: address.host,
-        port: address.port,
-        alias: None,
-        user,
-        keys: vec![key],
-        identity_files: Vec::new(),
-        certificate: None,
-        identity_passphrase: None,
-        agent: None,
-        password: None,
-        trust,
-        legacy: false,
-        window_bytes: Login::WINDOW_BYTES,
-        now: cx.world.now(),
-    }
+    Login { keys: vec![key], ..Login::new(address.host, address.port, user, trust, cx.world.now()) }
 }
 
 fn finding(
@@ -254,5 +238,5 @@ async fn secret(surroundings: &Surroundings, key: &SecretKey) -> Result<secrecy:
 }
 
 fn denied(error: &SshError) -> SourceError {
-    SourceError::Denied(crate::bosh::fault::said(error))
+    SourceError::Denied(chain(error))
 }

@@ -10,12 +10,12 @@ use super::listing::{self, Listed};
 use super::site::{Found, Made, Of, Site};
 use crate::bosh::command::{self, as_root};
 use crate::bosh::director::{Visit, Wait};
-use crate::bosh::fault::said;
 use crate::bosh::instance::folder;
 use crate::bosh::phase::Pace;
 use crate::bosh::tar::Checksums;
 use crate::bosh::{Ended, Fault, Faults, Instance, Platform, STORE, Script, Trouble};
 use crate::carrier::ssh::quote;
+use crate::chain::chain;
 use crate::context::Context;
 use crate::source::{Result, SourceError};
 use onggi_ssh::SshError;
@@ -270,8 +270,8 @@ pub(super) fn told(cx: &Context, done: Result<(), Faults>) -> Result<()> {
 fn failed(trouble: Trouble) -> SourceError {
     match trouble {
         Trouble::Stopped(stop) => stop.into(),
-        Trouble::Ssh(error @ SshError::Unreachable(_)) => SourceError::Unreachable(said(&error)),
-        Trouble::Ssh(error) => SourceError::Denied(said(&error)),
+        Trouble::Ssh(error @ SshError::Unreachable(_)) => SourceError::Unreachable(chain(&error)),
+        Trouble::Ssh(error) => SourceError::Denied(chain(&error)),
         Trouble::Failed(text) => SourceError::Incomplete(text),
     }
 }
