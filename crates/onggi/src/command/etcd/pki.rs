@@ -7,10 +7,10 @@ use clap::ValueHint;
 use onggi_engine::exit::Exit;
 use onggi_repo::lock::LockKind;
 use onggi_source::etcd::{Placement, RestoreOptions};
-use onggi_source::{Destination, Purpose, RestoreRequest};
+use onggi_source::{Destination, RestoreRequest};
 
 use crate::command::filter::Filter;
-use crate::command::restore::source::{Wanted, open, restore, show};
+use crate::command::restore::source::{Wanted, open, restore_and_show};
 use crate::failure::Failure;
 use crate::query;
 use crate::session::Session;
@@ -68,11 +68,7 @@ pub async fn run(args: Pki, session: &Session) -> Result<Exit, Failure> {
                 to: Destination::Beside,
                 options: serde_json::to_value(options).expect("options are plain data"),
             };
-            let run = session.run(Purpose::Restore);
-            let proof = restore(session, &run.context, &chained, &request, wanted).await?;
-            if !wanted.shows_only {
-                show(session, &chained, proof.as_ref(), run.elapsed());
-            }
+            restore_and_show(session, &chained, &request, wanted).await?;
             Ok(exit)
         })
         .await

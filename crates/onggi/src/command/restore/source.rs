@@ -93,11 +93,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
             } else {
                 request(&chained, destination, (&args.etcd, &args.database), target, session)?
             };
-            let run = session.run(Purpose::Restore);
-            let proof = restore(session, &run.context, &chained, &request, wanted).await?;
-            if !wanted.shows_only {
-                show(session, &chained, proof.as_ref(), run.elapsed());
-            }
+            restore_and_show(session, &chained, &request, wanted).await?;
             Ok(exit)
         })
         .await
@@ -204,6 +200,21 @@ pub fn request(
     Ok(RestoreRequest { unit: chained.unit.clone(), to, options })
 }
 
+/// Restores in a run of its own, and says that it is done.
+pub async fn restore_and_show(
+    session: &Session,
+    chained: &Chained,
+    request: &RestoreRequest,
+    wanted: Wanted,
+) -> Result<(), Failure> {
+    let run = session.run(Purpose::Restore);
+    let proof = restore(session, &run.context, chained, request, wanted).await?;
+    if !wanted.shows_only {
+        show(session, chained, proof.as_ref(), run.elapsed());
+    }
+    Ok(())
+}
+
 /// Plans, shows, asks where something is replaced, and carries out.
 pub async fn restore(
     session: &Session,
@@ -256,8 +267,7 @@ fn show_plan(session: &Session, plan: &RestorePlan) {
     }
 }
 
-/// Says that it is done.
-pub fn show(session: &Session, chained: &Chained, proof: Option<&Proof>, took: std::time::Duration) {
+fn show(session: &Session, chained: &Chained, proof: Option<&Proof>, took: std::time::Duration) {
     let checks = proof.map(|proof| proof.checks.clone()).unwrap_or_default();
     let output = &session.output;
     if output.is_json() {
