@@ -128,6 +128,22 @@ impl Instance {
         PathBuf::from(format!("/proc/{}/root{path}", self.init))
     }
 
+    /// Gives it a job that is locked and unlocked, and backed up and restored by these texts. Whether a backup succeeded
+    /// stands in `/var/vcap/data/success`, as unlocking was told.
+    pub fn job(&self, job: &str, backup: &str, restore: &str) {
+        let unlock = "echo \"$BBR_AFTER_BACKUP_SCRIPTS_SUCCESSFUL\" >> /var/vcap/data/success";
+        for (name, text) in [
+            ("pre-backup-lock", ""),
+            ("backup", backup),
+            ("post-backup-unlock", unlock),
+            ("pre-restore-lock", ""),
+            ("restore", restore),
+            ("post-restore-unlock", ""),
+        ] {
+            self.script(job, name, text);
+        }
+    }
+
     /// Gives a job a script. It writes down that it was called, then does what the text says.
     pub fn script(&self, job: &str, name: &str, text: &str) {
         let folder = self.path(&format!("/var/vcap/data/jobs/{job}/bin/bbr"));

@@ -1,8 +1,10 @@
 //! The onggi program that tests drive: the real binary, never the library.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::OnceLock;
+
+use serde_json::Value;
 
 /// The path of the program: `ONGGI_PROGRAM` if set, else built now from this tree. Once per test process.
 pub fn onggi() -> &'static Path {
@@ -14,6 +16,44 @@ pub fn onggi() -> &'static Path {
 pub fn onggi_node() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| std::env::var_os("ONGGI_NODE_PROGRAM").map_or_else(|| build("onggi-node"), PathBuf::from))
+}
+
+/// How a program ended, and all that it said.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// Its standard output.
+    pub out: String,
+    /// Its standard error.
+    pub err: String,
+}
+
+impl Ended {
+    /// Of what was gathered from it.
+    pub fn of(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// It ended like this.
+    #[expect(clippy::return_self_not_must_use, reason = "many callers want only the assertion")]
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{}\n{}", self.out, self.err);
+        self
+    }
+
+    /// The last document of a backup.
+    pub fn summary(&self) -> Value {
+        let mut documents = self.out.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        documents.find(|one| one["message_type"] == "summary").unwrap_or_else(|| panic!("{self:?}"))
+    }
+
+    /// Whether a problem of this class is told.
+    pub fn tells(&self, class: &str) -> bool {
+        format!("{}{}", self.out, self.err).contains(class)
+    }
 }
 
 fn build(name: &str) -> PathBuf {
@@ -34,7 +74,7 @@ fn build(name: &str) -> PathBuf {
     assert!(output.status.success(), "{name} does not build: {}", String::from_utf8_lossy(&output.stderr));
     let messages = String::from_utf8_lossy(&output.stdout);
     let mut programs = messages.lines().filter_map(|line| {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let message: Value = serde_json::from_str(line).ok()?;
         Some(PathBuf::from(message["executable"].as_str()?))
     });
     programs.next_back().expect("cargo names the program it built")

@@ -4,7 +4,9 @@ use std::fs;
 
 use onggi_lab::bosh::Instance;
 
-use super::jumpbox::{Ended, Jumpbox, install};
+use onggi_lab::program::Ended;
+
+use super::jumpbox::{Jumpbox, install};
 
 const STORE: &str = "/var/vcap/store/bbr-backup";
 /// A script's last act that makes the store impossible to remove.

@@ -3,23 +3,15 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use onggi_lab::bosh::{Instance, USER};
-use onggi_lab::program;
+use onggi_lab::program::{self, Ended};
 use tempfile::TempDir;
 
 /// A machine with a folder.
 pub struct Jumpbox {
     place: TempDir,
-}
-
-/// How a command ended.
-#[derive(Debug)]
-pub struct Ended {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
 }
 
 impl Jumpbox {
@@ -94,20 +86,6 @@ impl Jumpbox {
     }
 }
 
-impl Ended {
-    pub fn of(output: Output) -> Self {
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
-    }
-
-    /// It ended like this.
-    #[track_caller]
-    pub fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "{}\n{}", self.out, self.err);
-        self
-    }
-}
-
 /// The words up to the verb.
 pub fn director(instance: &Instance) -> String {
     let key = instance.key();
@@ -124,15 +102,8 @@ pub fn listed(archive: &Path) -> Vec<String> {
 
 /// Gives an instance a job that keeps a file, locks and unlocks.
 pub fn install(instance: &Instance, job: &str) {
-    instance.script(job, "pre-backup-lock", "");
-    instance.script(job, "backup", &format!("cp -p /var/vcap/store/{job} $BBR_ARTIFACT_DIRECTORY/data"));
-    instance.script(
-        job,
-        "post-backup-unlock",
-        "echo \"$BBR_AFTER_BACKUP_SCRIPTS_SUCCESSFUL\" >> /var/vcap/data/success",
-    );
-    instance.script(job, "pre-restore-lock", "");
-    instance.script(job, "restore", &format!("cp -p $BBR_ARTIFACT_DIRECTORY/data /var/vcap/store/{job}"));
-    instance.script(job, "post-restore-unlock", "");
+    let backup = format!("cp -p /var/vcap/store/{job} $BBR_ARTIFACT_DIRECTORY/data");
+    let restore = format!("cp -p $BBR_ARTIFACT_DIRECTORY/data /var/vcap/store/{job}");
+    instance.job(job, &backup, &restore);
     instance.write(&format!("/var/vcap/store/{job}"), format!("the data of {job}"));
 }

@@ -6,7 +6,9 @@ use std::process::Command;
 use onggi_lab::bosh::Instance;
 use onggi_lab::program;
 
-use super::jumpbox::{Ended, Jumpbox, director, install};
+use onggi_lab::program::Ended;
+
+use super::jumpbox::{Jumpbox, director, install};
 
 #[track_caller]
 fn says(ended: &Ended, lines: &[&str]) {

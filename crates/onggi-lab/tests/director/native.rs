@@ -80,16 +80,7 @@ impl Rig {
 
 fn with_jobs(instance: &Instance) {
     for (job, backup) in [("blobs", BLOBS), ("db", DB)] {
-        instance.script(job, "pre-backup-lock", "");
-        instance.script(job, "backup", backup);
-        instance.script(
-            job,
-            "post-backup-unlock",
-            "echo $BBR_AFTER_BACKUP_SCRIPTS_SUCCESSFUL >> /var/vcap/data/success",
-        );
-        instance.script(job, "pre-restore-lock", "");
-        instance.script(job, "restore", &format!("cp -a $BBR_ARTIFACT_DIRECTORY/. /var/vcap/store/restored-{job}"));
-        instance.script(job, "post-restore-unlock", "");
+        instance.job(job, backup, &format!("cp -a $BBR_ARTIFACT_DIRECTORY/. /var/vcap/store/restored-{job}"));
         instance.run(&format!("mkdir -p /var/vcap/store/restored-{job}"));
     }
     instance.metadata("db", "backup_should_be_locked_before: [{job_name: blobs, release: r}]");

@@ -12,18 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-const API_SERVER: &str = "
-spec:
-  containers:
-  - name: kube-apiserver
-    command: [kube-apiserver, --encryption-provider-config=/keys/enc.yaml]
-    volumeMounts: [{mountPath: /keys, name: keys}]
-  volumes: [{name: keys, hostPath: {path: /etc/kubernetes/enc}}]
-";
-const ENCRYPTION: &str = "
-kind: EncryptionConfiguration
-resources: [{resources: [secrets], providers: [{aescbc: {keys: [{name: a, secret: aHVudGVyMg==}]}}]}]
-";
+const API_SERVER: &str = include_str!("../../../../testdata/etcd/pki/kube-apiserver.yaml");
+const ENCRYPTION: &str = include_str!("../../../../testdata/etcd/pki/enc.yaml");
 
 /// The root of a control-plane node of a cluster, as kubeadm would have made it.
 struct Node(TempDir);

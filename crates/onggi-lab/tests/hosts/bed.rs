@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use onggi_lab::{peer, program};
+use onggi_lab::peer;
+use onggi_lab::program::{self, Ended};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -14,14 +15,6 @@ use super::server::Server;
 /// A hub: a home, a configuration, a repository. Below `data` lies what hosts of a test have.
 pub struct Hub {
     place: TempDir,
-}
-
-/// How a run ended.
-#[derive(Debug)]
-pub struct Ended {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
 }
 
 impl Hub {
@@ -96,7 +89,7 @@ impl Hub {
     }
 
     pub fn onggi(&self, line: &str) -> Ended {
-        Ended::of(&mut self.onggi_command(line))
+        Ended::of(self.onggi_command(line).output().unwrap())
     }
 
     /// Runs the one configured source.
@@ -134,7 +127,7 @@ impl Hub {
     /// What restic shows of the repository.
     pub fn cat(&self, what: &[&str]) -> Value {
         let restic = peer::newest("restic").expect("asked for at the test's start");
-        let ended = Ended::of(self.command(&restic).arg("cat").args(what));
+        let ended = Ended::of(self.command(&restic).arg("cat").args(what).output().unwrap());
         assert_eq!(ended.code, Some(0), "{ended:?}");
         serde_json::from_str(&ended.out).unwrap()
     }
@@ -178,23 +171,4 @@ pub fn pinned(server: &Server) -> String {
 /// How the usual host stands in the inventory.
 pub fn listed(server: &Server) -> String {
     format!("address: 127.0.0.1, port: {}, host-key: \"{}\"", server.port, server.public("host"))
-}
-
-impl Ended {
-    pub fn of(command: &mut Command) -> Self {
-        let output = command.output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Self { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
-    }
-
-    /// The last document of a backup.
-    pub fn summary(&self) -> Value {
-        let documents = self.out.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        documents.filter(|one| one["message_type"] == "summary").last().unwrap_or_else(|| panic!("{self:?}"))
-    }
-
-    /// Whether a problem of this class is told.
-    pub fn tells(&self, class: &str) -> bool {
-        format!("{}{}", self.out, self.err).contains(class)
-    }
 }

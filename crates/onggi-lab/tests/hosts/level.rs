@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use onggi_lab::peer;
+use onggi_lab::program::Ended;
 
 use super::bed::{Hub, listed};
 use super::server::{Server, run};
@@ -160,7 +161,7 @@ fn a_forced_command_reads_the_hosts_own_list_and_nothing_else() {
         ssh.args(["-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-o", "IdentitiesOnly=yes"]);
         ssh.arg("-o").arg(format!("UserKnownHostsFile={}", server.path("known").display()));
         ssh.arg("-i").arg(&key).args(["-p", &server.port.to_string()]).args(more);
-        super::bed::Ended::of(ssh.stdin(std::process::Stdio::null()))
+        Ended::of(ssh.stdin(std::process::Stdio::null()).output().unwrap())
     };
     let ended = ssh(&["root@127.0.0.1", "cat /etc/shadow"]);
     assert!(ended.out.starts_with("ONGGI-NODE 1 ") && !ended.out.contains("root:"), "{ended:?}");

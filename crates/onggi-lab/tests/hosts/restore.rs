@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use super::bed::{Ended, Hub, listed, pinned};
+use onggi_lab::program::Ended;
+
+use super::bed::{Hub, listed, pinned};
 use super::content::make_everything;
 use super::server::{Server, run};
 

@@ -18,18 +18,8 @@ const APISERVER: &[u8] = include_bytes!("../../../../../testdata/etcd/pki/apiser
 const APISERVER_KEY: &[u8] = include_bytes!("../../../../../testdata/etcd/pki/apiserver.key");
 const SA: &[u8] = include_bytes!("../../../../../testdata/etcd/pki/sa.pub");
 const SA_KEY: &[u8] = include_bytes!("../../../../../testdata/etcd/pki/sa.key");
-const POD: &str = "
-spec:
-  containers:
-  - name: kube-apiserver
-    command: [kube-apiserver, --encryption-provider-config=/keys/enc.yaml]
-    volumeMounts: [{mountPath: /keys, name: keys}]
-  volumes: [{name: keys, hostPath: {path: /etc/kubernetes/enc}}]
-";
-const ENCRYPTION: &str = "
-kind: EncryptionConfiguration
-resources: [{resources: [secrets], providers: [{aescbc: {keys: [{name: a, secret: aHVudGVyMg==}]}}]}]
-";
+const POD: &str = include_str!("../../../../../testdata/etcd/pki/kube-apiserver.yaml");
+const ENCRYPTION: &str = include_str!("../../../../../testdata/etcd/pki/enc.yaml");
 
 /// A node's root with a control plane that nothing is wrong with.
 struct Node(TempDir);
