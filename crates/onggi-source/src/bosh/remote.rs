@@ -22,7 +22,9 @@ const OPENINGS_MAX: usize = 20;
 /// How long it has to close them.
 const OPENING_PAUSE: Duration = Duration::from_millis(50);
 /// Most bytes that a command may answer: checksums of a million files.
-const OUTPUT_BYTES_MAX: usize = 256 << 20;
+pub(crate) const OUTPUT_BYTES_MAX: usize = 256 << 20;
+/// Bytes of an input that go at once.
+const INPUT_BYTES: usize = 32 << 10;
 /// Most bytes that are kept of what a script says.
 const SAID_BYTES_MAX: usize = 64 << 10;
 /// How long a script that is to end is waited for before it is killed.
@@ -83,7 +85,7 @@ impl Ended {
         format!("{} - {end}", words.trim_end())
     }
 
-    pub(crate) fn take(&mut self, event: Event, bytes_max: usize) {
+    fn take(&mut self, event: Event, bytes_max: usize) {
         match event {
             Event::Output(bytes) => keep(&mut self.output, &bytes, bytes_max),
             Event::Words(bytes) => keep(&mut self.words, &bytes, SAID_BYTES_MAX),
@@ -153,27 +155,56 @@ impl Remote {
         stopped.map(|()| ended).map_err(Trouble::Stopped)
     }
 
-    /// Runs a command and hands on what it writes; ends early, without a fault of its own, if nobody takes it.
+    /// Runs a command and hands on what it writes. Fails if nobody takes it.
     pub async fn receive(&self, cx: &Context, command: &str, to: mpsc::Sender<Bytes>) -> Result<(), Trouble> {
-        let (mut pipe, _room) = self.start(cx, command).await?;
+        self.exchange(cx, command, Bytes::new(), to).await
+    }
+
+    /// The same of a command that has an input.
+    pub async fn exchange(
+        &self,
+        cx: &Context,
+        command: &str,
+        mut given: Bytes,
+        to: mpsc::Sender<Bytes>,
+    ) -> Result<(), Trouble> {
+        let (Pipe { input, mut output }, _room) = self.start(cx, command).await?;
         let mut ended = Ended::default();
-        let all = async {
-            pipe.input.end().await.map_err(Trouble::Ssh)?;
-            while let Some(event) = pipe.output.next().await {
+        let feed = async {
+            while !given.is_empty() {
+                // a command that ended says itself why
+                if input.send(given.split_to(given.len().min(INPUT_BYTES))).await.is_err() {
+                    break;
+                }
+            }
+            let _ = input.end().await;
+            std::future::pending().await
+        };
+        let listen = async {
+            while let Some(event) = output.next().await {
                 match event {
                     Event::Output(bytes) => {
                         if to.send(bytes).await.is_err() {
-                            break;
+                            return false;
                         }
                     }
                     other => ended.take(other, 0),
                 }
             }
-            Ok::<(), Trouble>(())
+            true
         };
-        let done = cx.unless_stopped(all).await;
-        let _ = pipe.input.close().await; // what still writes is not waited for
-        done??;
+        // What is not heard any more may never take the rest of its input.
+        let both = async {
+            tokio::select! {
+                is_heard = listen => is_heard,
+                is_heard = feed => is_heard,
+            }
+        };
+        let heard = cx.unless_stopped(both).await;
+        let _ = input.close().await; // what still writes is not waited for
+        if !heard? {
+            return Err(Trouble::Failed("nobody takes what comes".to_owned()));
+        }
         ended.check().map(drop)
     }
 
@@ -206,7 +237,7 @@ impl Remote {
         ended.check().map(drop)
     }
 
-    pub(crate) async fn start(&self, cx: &Context, command: &str) -> Result<(Pipe, OwnedSemaphorePermit), Trouble> {
+    async fn start(&self, cx: &Context, command: &str) -> Result<(Pipe, OwnedSemaphorePermit), Trouble> {
         cx.check()?;
         let start = async {
             let (channel, room) = self.open(cx).await?;

@@ -12,18 +12,14 @@ use crate::bosh::command::{self, as_root};
 use crate::bosh::director::{Visit, Wait};
 use crate::bosh::instance::folder;
 use crate::bosh::phase::Pace;
+use crate::bosh::remote::OUTPUT_BYTES_MAX;
 use crate::bosh::tar::Checksums;
-use crate::bosh::{Ended, Fault, Faults, Instance, Platform, STORE, Script, Trouble};
+use crate::bosh::{Fault, Faults, Instance, Platform, STORE, Script, Trouble};
 use crate::carrier::ssh::quote;
 use crate::chain::chain;
 use crate::context::Context;
 use crate::source::{Result, SourceError};
 use onggi_ssh::SshError;
-
-/// Bytes of names that go to a machine at once.
-const NAMES_BYTES: usize = 32 << 10;
-/// Most bytes that a list, or hashes, may have: those of a million files.
-const OUTPUT_BYTES_MAX: usize = 256 << 20;
 
 pub(super) struct Real {
     platform: Platform,
@@ -49,60 +45,7 @@ impl Real {
         self.instance(place).remote.ask(cx, &as_root(script)).await.map_err(failed)
     }
 
-    /// Runs a command with an input, and hands on what it writes.
-    async fn exchange(
-        &self,
-        cx: &Context,
-        place: usize,
-        command: &str,
-        input: Bytes,
-        to: mpsc::Sender<Bytes>,
-    ) -> Result<()> {
-        let (mut pipe, _room) = self.instance(place).remote.start(cx, command).await.map_err(failed)?;
-        let mut ended = Ended::default();
-        let feed = async {
-            let mut input = input;
-            while !input.is_empty() {
-                // A command that ended says itself why.
-                if pipe.input.send(input.split_to(input.len().min(NAMES_BYTES))).await.is_err() {
-                    return;
-                }
-            }
-            let _ = pipe.input.end().await;
-        };
-        let listen = async {
-            while let Some(event) = pipe.output.next().await {
-                match event {
-                    onggi_ssh::Event::Output(bytes) => {
-                        if to.send(bytes).await.is_err() {
-                            return false;
-                        }
-                    }
-                    other => ended.take(other, 0),
-                }
-            }
-            true
-        };
-        // What is not heard any more may never take the rest of its input.
-        let fed = async {
-            feed.await;
-            std::future::pending().await
-        };
-        let both = async {
-            tokio::select! {
-                is_heard = listen => is_heard,
-                is_heard = fed => is_heard,
-            }
-        };
-        let heard = cx.unless_stopped(both).await;
-        let _ = pipe.input.close().await; // what still writes is not waited for
-        let is_heard = heard?;
-        if !is_heard {
-            return Err(SourceError::Incomplete("nobody takes what comes".to_owned()));
-        }
-        ended.check().map(drop).map_err(failed)
-    }
-
+    /// Runs a command with an input; all that it writes.
     async fn gather(&self, cx: &Context, place: usize, command: &str, input: Bytes) -> Result<Vec<u8>> {
         let (sender, mut receiver) = mpsc::channel::<Bytes>(1);
         let gather = async move {
@@ -115,9 +58,9 @@ impl Real {
             }
             Ok(all)
         };
-        let (done, all) = tokio::join!(self.exchange(cx, place, command, input, sender), gather);
+        let (done, all) = tokio::join!(self.instance(place).remote.exchange(cx, command, input, sender), gather);
         let all = all?;
-        done.map(|()| all)
+        done.map(|()| all).map_err(failed)
     }
 }
 
@@ -238,7 +181,7 @@ impl Site for Real {
     async fn pack(&self, cx: &Context, made: &Made, names: &[Vec<u8>], to: mpsc::Sender<Bytes>) -> Result<()> {
         let folder = quote(&folder(&made.artifact));
         let command = format!("sudo -n tar -C {folder} --no-recursion --hard-dereference --null -T - -c");
-        self.exchange(cx, made.place, &command, list(names), to).await
+        self.instance(made.place).remote.exchange(cx, &command, list(names), to).await.map_err(failed)
     }
 
     async fn unpack(&self, cx: &Context, made: &Made, from: mpsc::Receiver<Bytes>) -> Result<()> {
