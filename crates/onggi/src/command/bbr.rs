@@ -34,8 +34,8 @@ const MEMORY_BYTES: usize = 64 << 20;
 
 /// Does what `bbr` does with these words, as a program of its own.
 ///
-/// Backs up and restores BOSH directors and deployments with the scripts of their jobs. Words, streams, exit codes and
-/// artifact directories are those of the program `bbr`; a link of that name to onggi takes its place.
+/// Backs up and restores BOSH directors with the scripts of their jobs. Words, streams, exit codes and artifact directories
+/// are those of the program `bbr`; a link of that name to onggi takes its place. Deployments are refused.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  onggi bbr director --host 10.0.0.6 --username bbr --private-key-path bbr.pem pre-backup-check\n  \

@@ -103,6 +103,11 @@ pub fn parse(words: &[String], variable: &dyn Fn(&[&'static str]) -> Option<Stri
     match word.as_str() {
         "help" | "h" => return Ok(Asked::Help(Topic::Main)),
         "version" | "v" => return Ok(Asked::Version),
+        // `bbr` has it: whoever calls that must not take the end for a backup.
+        "deployment" => {
+            let error = "deployments are not served; keep the original bbr for them".to_owned();
+            return Err(Refusal { topic: Topic::Main, usage: None, error });
+        }
         _ => {}
     }
     let Some(parent) = help::PARENTS.iter().find(|parent| parent.name == word) else {
@@ -227,6 +232,7 @@ mod tests {
         for line in ["version", "v", "--version", "-v"] {
             assert_eq!(parsed(line, &[]), Ok(Asked::Version), "{line}");
         }
+        refused("deployment -t host -d cf backup", "deployments are not served; keep the original bbr for them");
         assert_eq!(parsed("dierctor backup", &[]), Ok(Asked::Unknown("dierctor".into())));
     }
 }
