@@ -132,6 +132,19 @@ impl BufferPool {
 
     /// An empty buffer that can hold at least `len` bytes.
     pub fn take(&self, len: usize) -> Buffer {
+        let mut buffer = self.take_used(len);
+        buffer.bytes.clear();
+        buffer
+    }
+
+    /// A buffer of `len` bytes that are to be overwritten: what it held before may still be there.
+    pub fn take_full(&self, len: usize) -> Buffer {
+        let mut buffer = self.take_used(len);
+        buffer.bytes.resize(len, 0);
+        buffer
+    }
+
+    fn take_used(&self, len: usize) -> Buffer {
         let capacity = Self::cost(len);
         let found = if len < SMALL { None } else { self.0.class(capacity).pop() };
         let bytes = found.unwrap_or_else(|| {
@@ -200,10 +213,9 @@ impl AsRef<[u8]> for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut bytes = std::mem::take(&mut self.bytes);
+        let bytes = std::mem::take(&mut self.bytes);
         let has_room = self.home.bytes.load(Ordering::Relaxed) <= self.home.bytes_max;
         if self.capacity >= SMALL && bytes.capacity() == self.capacity && has_room {
-            bytes.clear();
             self.home.class(self.capacity).push(bytes);
         } else {
             self.home.bytes.fetch_sub(self.capacity, Ordering::Relaxed);
@@ -249,6 +261,16 @@ mod tests {
         assert_eq!(pool.0.bytes.load(Ordering::Relaxed), 2 * SMALL);
         let _large = pool.take(2 * SMALL);
         assert_eq!(pool.0.bytes.load(Ordering::Relaxed), 3 * SMALL);
+    }
+
+    #[test]
+    fn a_full_buffer_has_its_length_and_an_empty_one_nothing() {
+        let pool = BufferPool::new(2 * SMALL as u64);
+        pool.take(SMALL).extend_from_slice(b"before");
+        let full = pool.take_full(SMALL);
+        assert_eq!((full.len(), &full[..6], full.capacity()), (SMALL, b"before".as_slice(), SMALL));
+        drop(full);
+        assert_eq!((pool.take_full(SMALL - 1).len(), pool.take(SMALL).len()), (SMALL - 1, 0));
     }
 
     #[test]

@@ -21,7 +21,8 @@ pub const READ_AHEAD: usize = 3;
 /// Long contents at once.
 const SLOTS_MAX: u64 = 4;
 
-/// A buffer for content. It has the length asked for; shorten it if there was less to read.
+/// A buffer for content. It has the length asked for, and whatever it held before: fill it, or shorten it if there was
+/// less to read.
 #[derive(Debug)]
 pub struct Window {
     buffer: Buffer,
@@ -104,8 +105,7 @@ impl Windows {
             (Some(slot), None) => self.reserves[slot.reserve].take(cost).await?,
             (None, None) => self.common.take(cost).await?,
         };
-        let mut buffer = self.pool.take(length);
-        buffer.resize(length, 0);
+        let buffer = self.pool.take_full(length);
         Ok(Window { buffer, _permit: permit })
     }
 
