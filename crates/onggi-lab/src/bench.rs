@@ -7,6 +7,7 @@ mod etcd;
 pub(crate) mod load;
 pub(crate) mod machine;
 mod peer;
+mod refusals;
 mod step;
 mod table;
 
