@@ -95,7 +95,7 @@ impl Source for Etcd {
 
     async fn preflight(&self, cx: &Context) -> Result<()> {
         let cluster = Cluster::reach(self, cx, None).await?;
-        cluster.advice().into_iter().for_each(|problem| cx.problem(problem));
+        cluster.advice().iter().for_each(|advice| tracing::warn!("{advice}"));
         if let Some(pki) = pki::Set::gather(self, cx, &cluster.access).await? {
             pki.report(cx, Asked::Yes);
         }

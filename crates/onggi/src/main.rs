@@ -5,6 +5,7 @@
 mod ask;
 mod cli;
 mod command;
+mod counted;
 mod escape;
 mod failure;
 mod figure;

@@ -159,10 +159,13 @@ fn a_key_of_another_certificate_and_a_certificate_of_another_authority_are_told(
         "/etc/kubernetes/pki/ca.key is not the key of /etc/kubernetes/pki/ca.crt",
         "/etc/kubernetes/pki/etcd/server.crt is not signed by /etc/kubernetes/pki/etcd/ca.crt",
     ];
-    for done in [place.onggi("source preflight lab").ends(0), place.onggi("backup lab").ends(3)] {
+    for done in [place.onggi("source preflight lab").ends(3), place.onggi("backup lab").ends(3)] {
         words.iter().for_each(|word| assert!(done.err.contains(word), "{word}: {}", done.err));
         assert_quiet(&done.err);
     }
+    let preflight = place.onggi("--json source preflight").ends(3).json();
+    let problems: Vec<_> = preflight.as_array().unwrap().iter().map(|one| (&one["source"], &one["problems"])).collect();
+    assert_eq!(problems, [(&json!("bare"), &json!(0)), (&json!("lab"), &json!(2))]);
     let line = format!("etcd pki latest --target {} --prove", place.path("keys").display());
     place.onggi(&line).ends(4).says("is not the key of");
 }

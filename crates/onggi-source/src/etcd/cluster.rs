@@ -7,7 +7,7 @@ use super::access::Access;
 use super::client::Named;
 use super::model::ClusterId;
 use super::select::{Found, Missing, Rules, Selection, select};
-use crate::context::{Context, Problem};
+use crate::context::Context;
 use crate::source::{Result, SourceError};
 
 /// The newest minor version that snapshots were tested with.
@@ -73,22 +73,20 @@ impl Cluster {
     }
 
     /// What an operator should know of a cluster that can be captured.
-    pub fn advice(&self) -> Vec<Problem> {
-        let problem = |class, text| Problem { class, path: None, text };
-        let mut problems = Vec::new();
+    pub fn advice(&self) -> Vec<String> {
+        let mut advice = Vec::new();
         for Found { endpoint, status } in &self.selection.members {
             if !is_tested(&status.version) {
-                let text =
-                    format!("{endpoint} runs etcd {}, newer than any that restores were tested with", status.version);
-                problems.push(problem("untested-version", text));
+                let version = &status.version;
+                advice.push(format!("{endpoint} runs etcd {version}, newer than any that restores were tested with"));
             }
             if status.db_size >= SIZE_MIN && status.db_size > SIZE_FACTOR.saturating_mul(status.db_size_in_use) {
                 let (size, used) = (status.db_size >> 20, status.db_size_in_use >> 20);
-                let text = format!("{endpoint} has a file of {size} MiB for {used} MiB: a defragmentation would help");
-                problems.push(problem("fragmented", text));
+                advice
+                    .push(format!("{endpoint} has a file of {size} MiB for {used} MiB: a defragmentation would help"));
             }
         }
-        problems
+        advice
     }
 }
 

@@ -84,13 +84,14 @@ impl Set {
         gathered.await.map(Some)
     }
 
-    /// Tells what was found: what must be mended as a problem, and the rest where somebody asked.
+    /// Tells what was found: what must be mended as a problem, the rest where somebody asked.
     pub fn report(&self, cx: &Context, asked: Asked) {
         for Finding { class, weight, text } in &self.findings {
-            if *weight == Weight::Problem || asked == Asked::Yes {
-                cx.problem(Problem { class, path: None, text: text.clone() });
-            } else {
-                tracing::warn!("{text}");
+            match (weight, asked) {
+                (Weight::Problem, _) => cx.problem(Problem { class, path: None, text: text.clone() }),
+                (Weight::Advice, Asked::Yes) => tracing::warn!("{text}"),
+                // The preflight has said it, and it stands in the notes.
+                (Weight::Advice, Asked::No) => {}
             }
         }
     }

@@ -6,6 +6,7 @@ use onggi_engine::exit::Exit;
 use onggi_source::{Purpose, SourceError};
 use serde_json::{Value, json};
 
+use crate::counted::Counted;
 use crate::escape::escape_text;
 use crate::failure::Failure;
 use crate::figure::Table;
@@ -26,7 +27,7 @@ pub enum Verb {
     /// Lists the sources of the configuration.
     #[command(after_help = "Example:\n  onggi source list")]
     List,
-    /// Proves access, versions and space; changes nothing.
+    /// Proves access, versions and space; changes nothing. Ends with 3 if something is to be mended.
     #[command(after_help = "Examples:\n  onggi source preflight\n  onggi source preflight hub")]
     Preflight(Names),
     /// Names the units that are there now.
@@ -94,10 +95,10 @@ async fn ask(config: &Config, wanted: &Names, session: &Session, asked: Asked) -
                 continue;
             }
         };
-        let mut answer: Result<Vec<_>, SourceError> =
-            configured.source.preflight(&run.context).await.map(|()| Vec::new());
+        let (counted, cx) = Counted::over(&run.context);
+        let mut answer: Result<Vec<_>, SourceError> = configured.source.preflight(&cx).await.map(|()| Vec::new());
         if answer.is_ok() && asked == Asked::Discover {
-            answer = configured.source.discover(&run.context).await;
+            answer = configured.source.discover(&cx).await;
         }
         match answer {
             Err(error) => {
@@ -105,8 +106,11 @@ async fn ask(config: &Config, wanted: &Names, session: &Session, asked: Asked) -
                 failed(session, &mut exit, &Failure::new(Exit::from(&error), act).chain(&error));
             }
             Ok(_) if asked == Asked::Preflight => {
-                session.output.talk(format_args!("ok {}", escape_text(name)));
-                documents.push(json!({"source": name, "ok": true}));
+                let problems = counted.problems();
+                let word = if problems == 0 { "ok" } else { "warn" };
+                session.output.talk(format_args!("{word} {}", escape_text(name)));
+                documents.push(json!({"source": name, "ok": problems == 0, "problems": problems}));
+                exit = exit.and(counted.exit());
             }
             Ok(units) => {
                 for unit in units {
