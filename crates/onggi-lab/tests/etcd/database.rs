@@ -6,7 +6,9 @@ use std::path::Path;
 
 use futures::executor::block_on;
 use onggi_source::etcd::bolt::{Bolt, Entry};
+use onggi_source::etcd::hashkv::HashKv;
 use onggi_source::etcd::key_value::{KeyValue, Revision};
+use onggi_source::etcd::survey::Survey;
 
 /// The entries of a bucket.
 pub type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -23,6 +25,16 @@ pub fn bucket(file: &Path, wanted: &str) -> Entries {
     };
     block_on(async { Bolt::open(bytes, bytes.len() as u64).await.unwrap().check(take).await.unwrap() });
     found
+}
+
+/// The hash of all keys, as a member computes it of a database that is compacted as far as this one.
+pub fn hash(file: &Path) -> u32 {
+    let bytes = fs::read(file).unwrap();
+    block_on(async {
+        let bolt = Bolt::open(bytes.as_slice(), bytes.len() as u64).await.unwrap();
+        let compacted = Survey::take(&bolt).await.unwrap().compact_revision;
+        HashKv::compute(&bolt, &[compacted]).await.unwrap().unwrap().at(compacted).unwrap()
+    })
 }
 
 /// The records that a reader sees at the end of a bucket `key`, by their keys.

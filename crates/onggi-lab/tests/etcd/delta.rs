@@ -1,6 +1,6 @@
 //! Every change of a cluster, stored while it happens, killed in the middle, and restored to any revision.
 
-use crate::database::{bucket, visible};
+use crate::database::{bucket, hash, visible};
 use crate::place::{Place, source};
 use crate::restore::{hashes, revision};
 use base64::Engine as _;
@@ -228,8 +228,10 @@ fn what_is_replayed_is_the_database_of_the_source_at_every_revision() {
         revisions.insert(first + random.below((end - first + 1).unsigned_abs()).cast_signed());
     }
     for at in revisions {
-        let (found, expected) = (read_in(&restored(&place, &format!("--revision {at}"))), read_at(&cluster, at));
+        let database = restored(&place, &format!("--revision {at}"));
+        let (found, expected) = (read_in(&database), read_at(&cluster, at));
         assert!(found == expected, "seed {seed}, revision {at}: {} and {} keys", found.len(), expected.len());
+        assert_eq!(json!(hash(&database)), hashes(&cluster, at)[0], "seed {seed}, revision {at}");
     }
 }
 

@@ -256,12 +256,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_that_etcd_did_not_send_so_is_refused() {
-        for length in [0, 31, 32, 4096, FILE.len() - 32, FILE.len() - 1] {
+        // Without its trailer, within it, and anywhere before.
+        let anywhere = (0..10).map(|number| number * 7919 % FILE.len());
+        for length in [31, 32, 4096, FILE.len() - 32, FILE.len() - 1].into_iter().chain(anywhere) {
             assert!(matches!(import(&FILE[..length]).await, Err(SourceError::Damaged(_))), "{length}");
         }
-        let mut flipped = FILE.to_vec();
-        flipped[20_000] ^= 1;
-        let error = import(&flipped).await.unwrap_err();
-        assert_eq!(error.to_string(), "content is damaged: the file's SHA-256 is not that of its trailer");
+        // In each page, whether it is a meta, a branch, a leaf or free; in a value; in the trailer.
+        let value = FILE.windows(9).position(|window| window == b"value of ").unwrap();
+        for at in (20..FILE.len()).step_by(4096).chain([value, FILE.len() - 7]) {
+            let mut flipped = FILE.to_vec();
+            flipped[at] ^= 1;
+            let error = import(&flipped).await.unwrap_err().to_string();
+            assert_eq!(error, "content is damaged: the file's SHA-256 is not that of its trailer", "{at}");
+        }
     }
 }

@@ -33,12 +33,16 @@ use self::mark::{Mark, Marked};
 use self::stored::Full;
 use super::bolt::{Bolt, Slice};
 use super::cluster::is_tested;
+use super::delta::replay::Replay;
 use super::{Etcd, drill};
-use crate::context::{Context, Destination};
+use crate::context::{Context, Destination, Problem};
 use crate::source::{Proof, Restore, RestorePlan, RestoreRequest, Result, SourceError, Step, Stored};
+use crate::spool::FileSpool;
 
 /// A database is dropped its alarm if it needs less than this share of its quota, in percent.
 const ROOM_PERCENT: u64 = 80;
+/// A file that is so many times larger than what it holds is written anew, page by page.
+const SPARSE_FACTOR: u64 = 2;
 
 /// A planned restore.
 pub(super) struct IntoDirectories<'a> {
@@ -206,6 +210,9 @@ impl IntoDirectories<'_> {
 
     /// The database of the first place; the others get a copy.
     async fn write_database(&self, cx: &Context, path: &Path) -> Result<Written> {
+        if self.keeps_pages().await? {
+            return self.amend_database(cx, path).await;
+        }
         let spool = self.full.spool(cx, self.from).await?;
         let bytes = Slice { cx, content: &*spool };
         let bolt = Bolt::open(&bytes, self.full.notes.db_size).await?;
@@ -213,15 +220,56 @@ impl IntoDirectories<'_> {
             Until::Revision(revision) => Some(revision),
             Until::Latest | Until::Time(_) => None,
         };
-        let mut replay = self.full.replay(self.from, self.options.until).await?;
+        let mut replay = self.replay().await?;
         let compacts = self.options.compact.unwrap_or(!replay.is_empty());
         let newest = if compacts { Newest::find(cx, &bolt, &mut replay, until).await? } else { None };
-        let mut replay = if compacts { self.full.replay(self.from, self.options.until).await? } else { replay };
+        let mut replay = if compacts { self.replay().await? } else { replay };
         let changes =
             Changes { cluster: &self.cluster, until, bump: self.bump(), drops_no_space: self.drops_no_space, newest };
         let file = directory::create(path).map_err(unwritten)?;
         let out = io::BufWriter::with_capacity(stored::STEP_BYTES, file);
-        database::write(cx, &bolt, &mut replay, &changes, out).await
+        let written = database::write(cx, &bolt, &mut replay, &changes, out).await?;
+        self.tell_shortfall(cx, replay.broken(), written);
+        Ok(written)
+    }
+
+    async fn replay(&self) -> Result<Replay<'_>> {
+        Ok(self.full.replay(self.from, self.options.until).await?.forgiving(self.options.best_effort))
+    }
+
+    /// Tells what is missing of what was asked for.
+    fn tell_shortfall(&self, cx: &Context, broken: Option<&str>, Written { revision, .. }: Written) {
+        let text = match (broken, self.options.until) {
+            (Some(why), _) => format!("{why}; what is restored ends at revision {revision}"),
+            (None, Until::Revision(wanted)) if wanted > self.full.last => {
+                format!("revision {wanted} was asked for, and what is stored ends at {revision}")
+            }
+            _ => return,
+        };
+        cx.problem(Problem { class: "chain-broken", path: None, text });
+    }
+
+    /// Whether the stored file itself, with a few pages behind, is the database: there is nothing to add or to leave out,
+    /// little of it is free, and no alarm waits for it to become shorter.
+    async fn keeps_pages(&self) -> Result<bool> {
+        let Full { notes, .. } = &self.full;
+        let wants_all = self.options.until == Until::Latest && self.options.compact != Some(true);
+        let is_dense = notes.db_size <= notes.db_size_in_use.saturating_mul(SPARSE_FACTOR);
+        let keeps = wants_all && is_dense && notes.alarms.is_empty();
+        Ok(keeps && self.full.replay(self.from, Until::Latest).await?.is_empty())
+    }
+
+    async fn amend_database(&self, cx: &Context, path: &Path) -> Result<Written> {
+        let mut file = directory::create(path).map_err(unwritten)?;
+        let mut spool = FileSpool::new(file.try_clone().map_err(unwritten)?);
+        self.full.copy(cx, self.from, &mut spool).await?;
+        let length = self.full.notes.db_size;
+        file.set_len(length).map_err(unwritten)?;
+        let bytes = Slice { cx, content: &spool };
+        let bolt = Bolt::open(&bytes, length).await?;
+        let (cluster, bump) = (&self.cluster, self.bump());
+        let changes = Changes { cluster, until: None, bump, drops_no_space: false, newest: None };
+        database::amend(&bolt, &changes, &mut file).await
     }
 
     fn check_reached(&self, written: &Written) -> Result<()> {

@@ -38,12 +38,14 @@ pub(super) async fn receive(cx: &Context, member: &dyn Member, expected: u64) ->
     let mut stream = member.snapshot(cx).await?;
     let mut arriving = Arriving::default();
     let mut hash = Sha256::new();
-    let mut full = Bytes::new();
+    let (mut full, mut empty) = (Bytes::new(), BytesMut::with_capacity(STEP_BYTES));
     loop {
         let db_left = arriving.db_size.saturating_sub(spool.length());
-        let written = write(&mut *spool, hash, full, db_left);
-        let (step, written) = tokio::join!(arriving.step(cx, &mut *stream), written);
+        let written = write(&mut *spool, hash, full.clone(), db_left);
+        let (step, written) = tokio::join!(arriving.step(cx, &mut *stream, empty), written);
         hash = written?;
+        // New memory would be cleared by the system first.
+        empty = full.try_into_mut().unwrap_or_default();
         match step? {
             Some(bytes) => full = bytes,
             None => break,
@@ -55,7 +57,7 @@ pub(super) async fn receive(cx: &Context, member: &dyn Member, expected: u64) ->
 }
 
 /// Appends a piece and hashes what of it belongs to the database.
-async fn write(spool: &mut dyn Spool, mut hash: Sha256, bytes: Bytes, db_left: u64) -> Result<Sha256> {
+pub(super) async fn write(spool: &mut dyn Spool, mut hash: Sha256, bytes: Bytes, db_left: u64) -> Result<Sha256> {
     if bytes.is_empty() {
         return Ok(hash);
     }
@@ -95,9 +97,10 @@ struct Arriving {
 }
 
 impl Arriving {
-    /// The next piece to be written; `None` once the stream has ended and all was taken.
-    async fn step(&mut self, cx: &Context, stream: &mut dyn Pieces) -> Result<Option<Bytes>> {
-        let mut step = BytesMut::with_capacity(STEP_BYTES);
+    /// The next piece to be written, in this memory; `None` once the stream has ended and all was taken.
+    async fn step(&mut self, cx: &Context, stream: &mut dyn Pieces, mut step: BytesMut) -> Result<Option<Bytes>> {
+        step.clear();
+        step.reserve(STEP_BYTES);
         while step.len() < STEP_BYTES && !self.has_ended {
             match stream.next(cx).await? {
                 Some(piece) => {

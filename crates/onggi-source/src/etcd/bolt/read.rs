@@ -92,6 +92,17 @@ pub(super) enum Root {
     Inline(Vec<u8>),
 }
 
+impl Bucket {
+    /// What its name leads to.
+    pub(super) fn record(&self) -> Vec<u8> {
+        let (page, inline): (u64, &[u8]) = match &self.root {
+            Root::Page(page) => (*page, &[]),
+            Root::Inline(bytes) => (0, bytes),
+        };
+        [&page.to_le_bytes()[..], &self.sequence.to_le_bytes(), inline].concat()
+    }
+}
+
 impl<'a, F: FileBytes + ?Sized> Bolt<'a, F> {
     /// Opens a database of exactly this length. Both metas must be good: etcd writes them anew into each snapshot.
     pub async fn open(bytes: &'a F, length: u64) -> Result<Self, BoltError> {
@@ -139,6 +150,24 @@ impl<'a, F: FileBytes + ?Sized> Bolt<'a, F> {
         Cursor::new(self, &bucket.root, Direction::Forward, reached)
     }
 
+    /// The nodes from a bucket's root down to its last leaf.
+    pub(super) async fn last_path(&self, bucket: &Bucket) -> Result<Vec<Node>, BoltError> {
+        let mut reached = Reached::new(self.meta.pages);
+        let mut path = Vec::new();
+        let mut node = match &bucket.root {
+            Root::Page(page) => self.node(*page, Vec::new(), &mut reached).await?,
+            Root::Inline(bytes) => Root::inline(bytes)?,
+        };
+        // Ends because no page is reached twice.
+        while node.is_branch() {
+            let child = node.child(node.count() - 1);
+            path.push(node);
+            node = self.node(child, Vec::new(), &mut reached).await?;
+        }
+        path.push(node);
+        Ok(path)
+    }
+
     /// Reads a page with its overflow into this buffer.
     pub(super) async fn node(&self, id: u64, buffer: Vec<u8>, reached: &mut Reached) -> Result<Node, BoltError> {
         let (header, bytes) = self.page(id, buffer, reached).await?;
@@ -159,7 +188,7 @@ impl<'a, F: FileBytes + ?Sized> Bolt<'a, F> {
             return Err(wrong(id, "it lies outside of the file"));
         }
         let page_bytes = u64::from(self.meta.page_bytes);
-        buffer.clear();
+        // What it held before is overwritten, so that nothing needs to be cleared.
         buffer.resize(self.meta.page_bytes as usize, 0);
         self.bytes.read(id * page_bytes, &mut buffer).await?;
         let header = Header::parse(&buffer).ok_or_else(|| wrong(id, "it is too short"))?;

@@ -1,14 +1,17 @@
-//! Writes a bbolt file in one pass from entries that come in order: leaves first, branches above them, metas last.
+//! Writes a bbolt file in one pass from entries that come in order: leaves first, branches above them, metas last. Or
+//! changes a file as bbolt does: new pages behind those that are there, and metas that lead to them.
 //!
-//! Memory is one unfinished page of each level, never the database. Pages are never rewritten, the free list is empty,
-//! and no bucket is kept inside another page.
+//! Memory is one unfinished page of each level, never the database. Pages are never rewritten, the free list of a new
+//! file is empty, and no bucket is written inside another page.
 
 use std::io::{self, Seek, SeekFrom, Write};
 
 use super::page::{
-    ELEMENT_BUCKET, ELEMENT_BYTES, FLAG_BRANCH, FLAG_FREE_LIST, FLAG_LEAF, FLAG_META, HEADER_BYTES, MAGIC,
-    PAGE_BYTES_MAX, PAGE_BYTES_MIN, VERSION, fnv_1a,
+    ELEMENT_BUCKET, ELEMENT_BYTES, FLAG_BRANCH, FLAG_FREE_LIST, FLAG_LEAF, FLAG_META, HEADER_BYTES, MAGIC, Meta,
+    NO_FREE_LIST, Node, PAGE_BYTES_MAX, PAGE_BYTES_MIN, VERSION, fnv_1a,
 };
+use super::read::{Bolt, BoltError, Bucket, FileBytes};
+use crate::source::SourceError;
 
 /// Pages 0 and 1 are metas, 2 is the free list.
 const PAGE_FREE_LIST: u64 = 2;
@@ -28,10 +31,13 @@ pub struct BoltWriter<W> {
     out: W,
     page_bytes: usize,
     next_page: u64,
+    /// What the metas name as theirs: the greater of both, an even one.
+    transaction: u64,
+    free_list: u64,
     /// The page that is being put together.
     page: Vec<u8>,
-    /// Name, root page and sequence of the finished ones.
-    buckets: Vec<(Vec<u8>, u64, u64)>,
+    /// Name and record of the finished ones.
+    buckets: Vec<(Vec<u8>, Vec<u8>)>,
     open: Option<OpenBucket>,
 }
 
@@ -69,6 +75,20 @@ impl Element {
 }
 
 impl Page {
+    /// What a node of a file holds.
+    fn of(node: &Node) -> Self {
+        let mut page = Self::default();
+        for index in 0..node.count() {
+            if node.is_branch() {
+                page.push(0, node.child(index), node.key(index), &[]);
+            } else {
+                let element = node.element(index);
+                page.push(if element.is_bucket { ELEMENT_BUCKET } else { 0 }, 0, element.key, element.value);
+            }
+        }
+        page
+    }
+
     fn push(&mut self, flags: u32, child: u64, key: &[u8], value: &[u8]) {
         self.data.extend_from_slice(key);
         self.data.extend_from_slice(value);
@@ -117,20 +137,31 @@ impl Page {
 
 impl<W: Write + Seek> BoltWriter<W> {
     /// A writer into an empty file. The page size is a power of two between 1 and 64 KiB.
-    pub fn new(mut out: W, page_bytes: usize) -> io::Result<Self> {
+    pub fn new(out: W, page_bytes: usize) -> io::Result<Self> {
+        Self::start(out, page_bytes, PAGE_FIRST, (TRANSACTION, PAGE_FREE_LIST))
+    }
+
+    /// A writer that changes the file that `meta` is of. Its buckets must be named anew, those that stay by
+    /// [`keep`](Self::keep). Which pages are free then is found by whoever opens it, as in any file of etcd.
+    pub fn amend(out: W, meta: Meta) -> io::Result<Self> {
+        let transaction = meta.transaction.checked_next_multiple_of(2).and_then(|even| even.checked_add(2));
+        let transaction = transaction.ok_or_else(|| io::Error::other("its transactions are counted to their end"))?;
+        Self::start(out, meta.page_bytes as usize, meta.pages, (transaction, NO_FREE_LIST))
+    }
+
+    fn start(mut out: W, page_bytes: usize, next_page: u64, (transaction, free_list): (u64, u64)) -> io::Result<Self> {
         if !page_bytes.is_power_of_two() || !(PAGE_BYTES_MIN as usize..=PAGE_BYTES_MAX as usize).contains(&page_bytes) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{page_bytes} is no page size")));
         }
-        out.seek(SeekFrom::Start(PAGE_FIRST * page_bytes as u64))?;
-        Ok(Self { out, page_bytes, next_page: PAGE_FIRST, page: Vec::new(), buckets: Vec::new(), open: None })
+        out.seek(SeekFrom::Start(next_page * page_bytes as u64))?;
+        let (page, buckets) = (Vec::new(), Vec::new());
+        Ok(Self { out, page_bytes, next_page, transaction, free_list, page, buckets, open: None })
     }
 
     /// Begins the next bucket, whose name is greater than those before, and ends the one that is open.
     pub fn bucket(&mut self, name: &[u8], sequence: u64) -> io::Result<()> {
         self.close()?;
-        if self.buckets.last().is_some_and(|(last, _, _)| last.as_slice() >= name) {
-            return Err(disorder("buckets"));
-        }
+        self.follows(name)?;
         self.open = Some(OpenBucket { name: name.to_vec(), sequence, ..OpenBucket::default() });
         Ok(())
     }
@@ -146,13 +177,53 @@ impl<W: Write + Seek> BoltWriter<W> {
         Ok(())
     }
 
+    /// Leaves a bucket of the file that is changed as it is, in its order.
+    pub fn keep(&mut self, bucket: &Bucket) -> io::Result<()> {
+        self.close()?;
+        self.follows(&bucket.name)?;
+        self.buckets.push((bucket.name.clone(), bucket.record()));
+        Ok(())
+    }
+
+    /// Leaves a bucket as it is but for one more entry, whose key is greater than those in it: its last leaf and the
+    /// branches above are written anew.
+    pub async fn extend<F: FileBytes + ?Sized>(
+        &mut self,
+        bolt: &Bolt<'_, F>,
+        bucket: &Bucket,
+        (key, value): (&[u8], &[u8]),
+    ) -> Result<(), BoltError> {
+        self.close().map_err(unwritten)?;
+        self.follows(&bucket.name).map_err(unwritten)?;
+        let mut path = bolt.last_path(bucket).await?;
+        let mut leaf = path.pop().map(|leaf| Page::of(&leaf)).unwrap_or_default();
+        if !leaf.elements.is_empty() && key <= leaf.last_key() {
+            return Err(unwritten(disorder("keys")).into());
+        }
+        leaf.push(0, 0, key, value);
+        let mut child = self.write(&leaf, FLAG_LEAF).map_err(unwritten)?;
+        for node in path.into_iter().rev() {
+            let mut branch = Page::of(&node);
+            branch.elements.last_mut().into_iter().for_each(|last| last.child = child);
+            child = self.write(&branch, FLAG_BRANCH).map_err(unwritten)?;
+        }
+        self.buckets.push((bucket.name.clone(), record(child, bucket.sequence)));
+        Ok(())
+    }
+
+    fn follows(&self, name: &[u8]) -> io::Result<()> {
+        if self.buckets.last().is_some_and(|(last, _)| last.as_slice() >= name) {
+            return Err(disorder("buckets"));
+        }
+        Ok(())
+    }
+
     /// Writes what is left, then the root and the metas. Returns the file and its length.
     pub fn finish(mut self) -> io::Result<(W, u64)> {
         self.close()?;
         let mut root = OpenBucket::default();
-        for (name, page, sequence) in std::mem::take(&mut self.buckets) {
-            let value = [page.to_le_bytes(), sequence.to_le_bytes()].concat();
-            self.add_entry(&mut root, ELEMENT_BUCKET, &name, &value)?;
+        for (name, record) in std::mem::take(&mut self.buckets) {
+            self.add_entry(&mut root, ELEMENT_BUCKET, &name, &record)?;
         }
         let root = self.write_tree(root)?;
         let length = self.next_page * self.page_bytes as u64;
@@ -161,9 +232,11 @@ impl<W: Write + Seek> BoltWriter<W> {
             let meta = self.meta(page, root);
             self.out.write_all(&meta)?;
         }
-        let mut free_list = vec![0; self.page_bytes];
-        header(&mut free_list, PAGE_FREE_LIST, FLAG_FREE_LIST, 0, 0);
-        self.out.write_all(&free_list)?;
+        if self.free_list == PAGE_FREE_LIST {
+            let mut free_list = vec![0; self.page_bytes];
+            header(&mut free_list, PAGE_FREE_LIST, FLAG_FREE_LIST, 0, 0);
+            self.out.write_all(&free_list)?;
+        }
         self.out.flush()?;
         Ok((self.out, length))
     }
@@ -185,7 +258,7 @@ impl<W: Write + Seek> BoltWriter<W> {
         let Some(open) = self.open.take() else { return Ok(()) };
         let (name, sequence) = (open.name.clone(), open.sequence);
         let root = self.write_tree(open)?;
-        self.buckets.push((name, root, sequence));
+        self.buckets.push((name, record(root, sequence)));
         Ok(())
     }
 
@@ -279,7 +352,7 @@ impl<W: Write + Seek> BoltWriter<W> {
         for word in [MAGIC, VERSION, self.page_bytes as u32, 0] {
             meta.extend_from_slice(&word.to_le_bytes());
         }
-        for word in [root, 0, PAGE_FREE_LIST, self.next_page, TRANSACTION - page] {
+        for word in [root, 0, self.free_list, self.next_page, self.transaction - page] {
             meta.extend_from_slice(&word.to_le_bytes());
         }
         let checksum = fnv_1a(&meta);
@@ -287,6 +360,16 @@ impl<W: Write + Seek> BoltWriter<W> {
         bytes[HEADER_BYTES..HEADER_BYTES + meta.len()].copy_from_slice(&meta);
         bytes
     }
+}
+
+/// What a bucket's name leads to.
+fn record(root: u64, sequence: u64) -> Vec<u8> {
+    [root.to_le_bytes(), sequence.to_le_bytes()].concat()
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn unwritten(error: io::Error) -> SourceError {
+    SourceError::unwritten("write the database", &error)
 }
 
 fn header(bytes: &mut [u8], number: u64, flag: u16, count: usize, overflow: usize) {

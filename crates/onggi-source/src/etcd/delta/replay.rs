@@ -36,6 +36,10 @@ pub(in crate::etcd) struct Replay<'a> {
     /// Bytes of all files.
     pub bytes: u64,
     has_ended: bool,
+    /// Whether a damaged chain is one that ends there.
+    forgives: bool,
+    /// Why it ended early.
+    broken: Option<String>,
 }
 
 impl<'a> Replay<'a> {
@@ -56,7 +60,20 @@ impl<'a> Replay<'a> {
         }
         files.sort();
         let (files, leases, pending) = (files.into(), BTreeMap::new(), VecDeque::new());
-        Ok(Self { from, files, cluster, until, reached: revision.max(1), leases, pending, bytes, has_ended: false })
+        let reached = revision.max(1);
+        let (has_ended, forgives, broken) = (false, false, None);
+        Ok(Self { from, files, cluster, until, reached, leases, pending, bytes, has_ended, forgives, broken })
+    }
+
+    /// Whether it ends where a file is missing or damaged, instead of failing there.
+    #[must_use]
+    pub fn forgiving(self, forgives: bool) -> Self {
+        Self { forgives, ..self }
+    }
+
+    /// Why it ended before what was wanted.
+    pub fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
     }
 
     /// Whether there are any.
@@ -69,7 +86,12 @@ impl<'a> Replay<'a> {
         cx.check()?;
         while self.pending.is_empty() && !self.has_ended {
             let Some((_, file)) = self.files.pop_front() else { return Ok(None) };
-            self.load(cx, &file).await?;
+            match self.load(cx, &file).await {
+                Err(SourceError::Damaged(text)) if self.forgives => {
+                    (self.has_ended, self.broken) = (true, Some(text));
+                }
+                loaded => loaded?,
+            }
         }
         let Some(revised) = self.pending.pop_front().filter(|_| !self.has_ended) else { return Ok(None) };
         let is_wanted = match self.until {

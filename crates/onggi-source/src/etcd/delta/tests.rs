@@ -151,17 +151,22 @@ async fn a_missing_delta_is_damage_and_a_revision_beyond_the_end_is_refused() {
         broken.items.get_mut(&file).unwrap().content = content;
         broken
     };
-    let restore = async |tree: &RecordedTree, until| {
+    let restore = async |tree: &RecordedTree, until, best_effort: bool| {
         let place = tempfile::tempdir().unwrap();
         let (bench, source) = (Bench::new("r3"), cluster.source());
         let cx = bench.cx.for_run(&"r3".into(), Purpose::Restore);
         let unit = source.discover(&cx).await.unwrap().remove(0);
-        let request =
-            RestoreRequest { unit, to: Destination::Beside, options: json!({"target": place.path(), "until": until}) };
+        let options = json!({"target": place.path(), "until": until, "best-effort": best_effort});
+        let request = RestoreRequest { unit, to: Destination::Beside, options };
         let mut planned = source.restore(&cx, &request, tree).await.unwrap();
-        planned.apply(&cx).await.unwrap_err()
+        planned.apply(&cx).await.map(|()| bench.seen.problem_lines())
     };
-    assert!(matches!(restore(&damaged, json!("latest")).await, SourceError::Damaged(_)));
     let whole = first.over(&full);
-    assert!(matches!(restore(&whole, json!({"revision": 99})).await, SourceError::Refused(_)));
+    let (latest, beyond) = (json!("latest"), json!({"revision": 99}));
+    assert!(matches!(restore(&damaged, latest.clone(), false).await, Err(SourceError::Damaged(_))));
+    assert!(matches!(restore(&whole, beyond.clone(), false).await, Err(SourceError::Refused(_))));
+    assert_eq!(restore(&whole, latest.clone(), true).await.unwrap(), Vec::<String>::new());
+    for (tree, until) in [(&damaged, latest), (&whole, beyond)] {
+        assert_eq!(restore(tree, until, true).await.unwrap(), ["chain-broken"]);
+    }
 }

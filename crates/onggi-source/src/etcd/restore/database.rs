@@ -1,5 +1,6 @@
 //! Writes the database of restored members: what is stored, with other members, a log that begins anew, and the changes
-//! of the deltas behind. One pass, in the order of the keys; two if what was overwritten is left out.
+//! of the deltas behind. One pass, in the order of the keys; two if what was overwritten is left out. Where nothing
+//! comes behind and little is free, the file is taken as it is, and what changes is written at its end.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -105,6 +106,59 @@ fn identity(key: &[u8]) -> u128 {
     half(0) << 64 | half(1)
 }
 
+/// Makes a copy of the file that is stored the database of restored members. There must be nothing to replay.
+pub(super) async fn amend<F: FileBytes + ?Sized, W: Write + Seek + Send>(
+    bolt: &Bolt<'_, F>,
+    changes: &Changes<'_>,
+    out: W,
+) -> Result<Written> {
+    let (buckets, _) = bolt.buckets().await?;
+    let named = |name: &[u8]| buckets.iter().find(|bucket| bucket.name == name);
+    let names: BTreeSet<&[u8]> = buckets.iter().map(|bucket| bucket.name.as_slice()).chain(NEEDED).collect();
+    let mut writer = BoltWriter::amend(out, bolt.meta()).map_err(unwritten)?;
+    let mut written = Written::default();
+    for name in names {
+        let bucket = named(name);
+        match (name, bucket) {
+            (b"key", Some(bucket)) => {
+                written.revision = last_revision(bolt, bucket).await?;
+                if changes.bump == 0 {
+                    writer.keep(bucket).map_err(unwritten)?;
+                } else {
+                    let key = key_of(Revision { main: raised(written.revision, changes.bump)?, sub: 0 }, false);
+                    writer.extend(bolt, bucket, (&key, &[])).await?;
+                }
+            }
+            (b"members" | b"members_removed" | b"meta", _) | (_, None) => {
+                writer.bucket(name, bucket.map_or(0, |bucket| bucket.sequence)).map_err(unwritten)?;
+                let mut put = |key: &[u8], value: &[u8]| writer.put(key, value).map_err(unwritten);
+                match name {
+                    b"members" => put_members(changes, &mut put)?,
+                    b"meta" => write_meta(bolt, bucket, changes, written.revision, &mut put).await?,
+                    _ => {}
+                }
+            }
+            (_, Some(bucket)) => writer.keep(bucket).map_err(unwritten)?,
+        }
+    }
+    let (mut out, length) = writer.finish().map_err(unwritten)?;
+    out.flush().map_err(unwritten)?;
+    written.length = length;
+    Ok(written)
+}
+
+async fn last_revision<F: FileBytes + ?Sized>(bolt: &Bolt<'_, F>, bucket: &Bucket) -> Result<i64> {
+    match bolt.cursor(bucket, Direction::Backward).next().await? {
+        Some(entry) => Ok(parse(entry.key)?.0.main),
+        None => Ok(0),
+    }
+}
+
+fn put_members(changes: &Changes<'_>, put: &mut Put<'_>) -> Result<()> {
+    let members = changes.cluster.members.iter().map(|member| (member.key(), member.json()));
+    members.collect::<BTreeMap<_, _>>().iter().try_for_each(|(key, value)| put(key.as_bytes(), value))
+}
+
 /// Writes all buckets into an empty file.
 pub(super) async fn write<F: FileBytes + ?Sized, W: Write + Seek + Send>(
     cx: &Context,
@@ -124,12 +178,7 @@ pub(super) async fn write<F: FileBytes + ?Sized, W: Write + Seek + Send>(
         let mut put = |key: &[u8], value: &[u8]| writer.put(key, value).map_err(unwritten);
         match name {
             b"members_removed" => {}
-            b"members" => {
-                let members = changes.cluster.members.iter().map(|member| (member.key(), member.json()));
-                for (key, value) in members.collect::<BTreeMap<_, _>>() {
-                    put(key.as_bytes(), &value)?;
-                }
-            }
+            b"members" => put_members(changes, &mut put)?,
             b"key" => written.revision = write_keys(cx, bolt, bucket, replay, changes, &mut put).await?,
             b"meta" => write_meta(bolt, bucket, changes, written.revision, &mut put).await?,
             b"lease" => write_leases(bolt, bucket, replay, &mut put).await?,

@@ -8,14 +8,14 @@ use super::Until;
 use crate::context::{Context, Spool};
 use crate::etcd::delta::replay::Replay;
 use crate::etcd::model::{FORMAT, Notes, SNAPSHOT_FILE};
-use crate::etcd::snapshot::TRAILER_BYTES;
+use crate::etcd::snapshot::{TRAILER_BYTES, write};
 use crate::path::TreePath;
 use crate::source::{Facts, Known, ReadAt, ReadError, Result, SourceError, Stored};
 
 /// How much is read and written at once, in bytes.
-pub(super) const STEP_BYTES: usize = 1 << 20;
+pub(super) const STEP_BYTES: usize = 512 << 10;
 /// Steps that are read at once.
-const AHEAD: usize = 4;
+const AHEAD: usize = 8;
 
 /// A full and the last revision of its chain.
 pub(super) struct Full {
@@ -63,38 +63,42 @@ impl Full {
         Replay::open(from, &self.root, (self.notes.cluster_id, self.notes.revision), until).await
     }
 
-    /// Reads the file to its end, so that its pages can be read in the order of their keys. Its hash must be that of the
-    /// stream that it came in.
+    /// Reads the file to its end into the spool, so that its pages can be read in the order of their keys.
     pub async fn spool(&self, cx: &Context, from: &dyn Stored) -> Result<Box<dyn Spool>> {
+        let mut spool = cx.world.spool(&cx.run, "etcd").await?;
+        self.copy(cx, from, &mut *spool).await?;
+        Ok(spool)
+    }
+
+    /// Reads the file to its end. Its hash must be that of the stream that it came in.
+    pub async fn copy(&self, cx: &Context, from: &dyn Stored, spool: &mut dyn Spool) -> Result<()> {
         let file = self.root.join(SNAPSHOT_FILE).map_err(|error| SourceError::Denied(error.to_string()))?;
         let content = from.open(&file).await?;
         let length = content.open(cx, &Known::default()).await.map_err(lost)?.length;
         if length != self.notes.db_size + TRAILER_BYTES {
             return Err(SourceError::Damaged(format!("{file} has {length} bytes, not those of its snapshot")));
         }
-        let mut spool = cx.world.spool(&cx.run, "etcd").await?;
         spool.reserve(length).await?;
         let content = &*content;
         let starts = (0..length).step_by(STEP_BYTES);
         let mut steps = stream::iter(starts.map(|start| step(cx, content, start, length))).buffered(AHEAD);
-        let (mut hash, mut trailer) = (Sha256::new(), Vec::new());
-        while let Some(bytes) = steps.try_next().await? {
+        let (mut hash, mut trailer, mut last) = (Sha256::new(), Vec::new(), Bytes::new());
+        loop {
             cx.check()?;
             let left = usize::try_from(self.notes.db_size.saturating_sub(spool.length())).unwrap_or(usize::MAX);
-            let database = bytes.slice(..bytes.len().min(left));
-            trailer.extend_from_slice(&bytes[database.len()..]);
-            let hashing = tokio::task::spawn_blocking(move || {
-                hash.update(&database);
-                hash
-            });
-            let (hashed, appended) = tokio::join!(hashing, spool.append(bytes));
-            appended?;
-            hash = hashed.map_err(|error| SourceError::Incomplete(format!("hash the snapshot: {error}")))?;
+            trailer.extend_from_slice(&last[last.len().min(left)..]);
+            // The next steps come in while this one is hashed and written.
+            let (next, written) = tokio::join!(steps.try_next(), write(spool, hash, last, left as u64));
+            hash = written?;
+            match next? {
+                Some(bytes) => last = bytes,
+                None => break,
+            }
         }
         if hash.finalize().as_slice() != trailer {
             return Err(SourceError::Damaged(format!("{file}: its SHA-256 is not that of its trailer")));
         }
-        Ok(spool)
+        Ok(())
     }
 }
 

@@ -68,8 +68,7 @@ pub async fn run(args: Pki, session: &Session) -> Result<Exit, Failure> {
                 to: Destination::Beside,
                 options: serde_json::to_value(options).expect("options are plain data"),
             };
-            restore_and_show(session, &chained, &request, wanted).await?;
-            Ok(exit)
+            Ok(exit.and(restore_and_show(session, &chained, &request, wanted).await?))
         })
         .await
 }

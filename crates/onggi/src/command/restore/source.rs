@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::Args;
 use super::{database, etcd};
+use crate::counted::Counted;
 use crate::escape::{escape_prose, escape_text};
 use crate::failure::Failure;
 use crate::figure;
@@ -93,8 +94,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
             } else {
                 request(&chained, destination, (&args.etcd, &args.database), target, session)?
             };
-            restore_and_show(session, &chained, &request, wanted).await?;
-            Ok(exit)
+            Ok(exit.and(restore_and_show(session, &chained, &request, wanted).await?))
         })
         .await
 }
@@ -206,13 +206,14 @@ pub async fn restore_and_show(
     chained: &Chained,
     request: &RestoreRequest,
     wanted: Wanted,
-) -> Result<(), Failure> {
+) -> Result<Exit, Failure> {
     let run = session.run(Purpose::Restore);
-    let proof = restore(session, &run.context, chained, request, wanted).await?;
+    let (counted, cx) = Counted::over(&run.context);
+    let proof = restore(session, &cx, chained, request, wanted).await?;
     if !wanted.shows_only {
         show(session, chained, proof.as_ref(), run.elapsed());
     }
-    Ok(())
+    Ok(counted.exit())
 }
 
 /// Plans, shows, asks where something is replaced, and carries out.
