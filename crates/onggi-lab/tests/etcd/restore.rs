@@ -131,6 +131,9 @@ fn a_full_cluster_is_restored_writable() {
     // What was overwritten is free in the file, which stays as long as it is.
     cluster.ctl(&format!("compact --physical {}", revision(&cluster)));
     place.onggi("backup lab").ends(3).says("NOSPACE");
+    let running = cluster.state().join("data/m1");
+    let line = format!("--yes restore latest --to source --force-rename --target {}", running.display());
+    place.onggi(&line).ends(5).says("a member is running on");
     lose_and_restore(&place, &cluster, "--quota-backend-bytes 20000000");
     assert_eq!(cluster.ctl("alarm list"), "");
     cluster.ctl("put /registry/small 1");
