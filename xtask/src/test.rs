@@ -29,6 +29,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mariadbd", "mariadb-server"),
     ("mariadb-backup", "mariadb-backup"),
     ("sqlite3", "sqlite3"),
+    ("qemu-img", "qemu-utils"),
+    ("sfdisk", "fdisk"),
 ];
 
 /// What `lab/peers/up` must bring. rustic takes long to build and is used where it is.

@@ -19,6 +19,7 @@ use onggi_source::etcd::bolt::{Bolt, BoltError};
 use onggi_source::etcd::content::Content;
 use onggi_source::etcd::hashkv::HashKv;
 use onggi_source::etcd::survey::Survey;
+use onggi_source::openstack::image::{ExtentKind, ImageError, Inspector, Qcow2, inspect};
 use onggi_source::paths::{Asked, Case, Pattern, Patterns};
 use onggi_ssh::PublicKey;
 use onggi_ssh::known_hosts::{KnownHosts, Verdict};
@@ -48,6 +49,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("known_hosts", known_hosts),
     ("bolt", bolt),
     ("node_frames", node_frames),
+    ("qcow2", qcow2),
+    ("disk", disk),
 ];
 
 fn key() -> MasterKey {
@@ -283,4 +286,40 @@ async fn examine(bytes: &[u8]) -> Result<(), BoltError> {
     HashKv::compute(&bolt, &[survey.compact_revision]).await?;
     assert_eq!(content.census.used + content.census.free, bolt.meta().pages);
     Ok(())
+}
+
+/// A disk image: what opens has pieces that cover its disk, and bytes wherever it says so.
+pub fn qcow2(bytes: &[u8]) {
+    let Ok(image) = Qcow2::open(bytes, bytes.len() as u64) else { return };
+    let (mut end, mut before) = (0, None);
+    let mut buffer = vec![0; 4 << 10];
+    for extent in image.extents() {
+        let extent = extent.expect("its tables were looked at");
+        assert!(extent.range.start == end && extent.range.end > end && before != Some(extent.kind));
+        (end, before) = (extent.range.end, Some(extent.kind));
+        let wanted = buffer.len().min((extent.range.end - extent.range.start) as usize);
+        match image.read_exact_at(extent.range.start, &mut buffer[..wanted]) {
+            Ok(()) => assert!(extent.kind == ExtentKind::Data || buffer[..wanted].iter().all(|byte| *byte == 0)),
+            Err(error) => assert!(matches!(error, ImageError::Structure(_)), "{error}"),
+        }
+    }
+    assert_eq!(end, image.virtual_size());
+}
+
+/// The start of a disk: it is found the same whether it streams by or is read where it is wanted.
+pub fn disk(bytes: &[u8]) {
+    let Some((step, bytes)) = bytes.split_first() else { return };
+    let length = 1 << 30;
+    let read = |offset: u64, buffer: &mut [u8]| {
+        let there = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
+        let there = &there[..there.len().min(buffer.len())];
+        buffer.fill(0);
+        buffer[..there.len()].copy_from_slice(there);
+        Ok::<(), ()>(())
+    };
+    let mut inspector = Inspector::new(length);
+    for (index, piece) in bytes.chunks(usize::from(*step) * 100 + 1).enumerate() {
+        inspector.feed((index * (usize::from(*step) * 100 + 1)) as u64, piece);
+    }
+    assert_eq!(Ok(inspector.finish()), inspect(length, read));
 }

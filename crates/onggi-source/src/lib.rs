@@ -4,9 +4,9 @@
 //! a sink ([`Items`]) and reads what is stored as a tree ([`Stored`]); it never sees a repository.
 //!
 //! The kinds are [`paths`], [`command`], [`etcd`], [`device`], [`hosts`], [`database`] and [`bosh`]; [`SourceConfig`] is
-//! what the configuration file says of one. With feature
-//! `testing` there is what tests need: a fake system and a careless adapter, a world, a repository in memory, scripted
-//! faults at every call, and the suite that every adapter passes.
+//! what the configuration file says of one. [`openstack`] reads and writes disk images. With feature `testing` there is
+//! what tests need: a fake system and a careless adapter, a world, a repository in memory, scripted faults at every
+//! call, and the suite that every adapter passes.
 
 mod chain;
 mod context;
@@ -26,6 +26,7 @@ mod hex;
 mod hook;
 pub mod hosts;
 mod marks;
+pub mod openstack;
 pub mod paths;
 pub mod quantity;
 mod sabotage;

@@ -1,0 +1,3 @@
+//! What backups of OpenStack's servers rest on: the disks of images that strangers made.
+
+pub mod image;
