@@ -9,6 +9,7 @@ pub mod director;
 pub mod fleet;
 pub mod fuzz;
 pub mod measure;
+pub mod openstack;
 pub mod peer;
 pub mod program;
 pub mod service;

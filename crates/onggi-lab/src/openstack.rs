@@ -1,0 +1,160 @@
+//! A real OpenStack on loopback, brought up by `lab/openstack` once and left for the next test program: its state takes
+//! minutes to make and seconds to find. Whoever has it, has it alone.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::peer;
+
+/// Where the lab keeps everything; outside the tree, because a share in it is mounted.
+const STATE: &str = "/var/tmp/onggi-lab-openstack/state";
+/// Until something becomes as a test wants it.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// The lab while this process holds it.
+pub struct Openstack {
+    /// Others wait for it.
+    _claim: File,
+}
+
+impl Openstack {
+    /// Brings it up, or says that the test is skipped.
+    ///
+    /// # Panics
+    /// If nothing may be skipped.
+    #[track_caller]
+    pub fn start() -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            peer::skip("lab/openstack needs root");
+            return None;
+        }
+        let folder = Path::new(STATE).parent().expect("it is below a folder");
+        fs::create_dir_all(folder).expect("create the folder of the lab");
+        let claim = File::create(folder.join("claim")).expect("create the claim");
+        rustix::fs::flock(&claim, rustix::fs::FlockOperation::LockExclusive).expect("claim the lab");
+        let output = script("up").arg(STATE).output().expect("lab/openstack/up starts");
+        if !output.status.success() {
+            peer::skip(&format!("lab/openstack/up: {}", String::from_utf8_lossy(&output.stderr).trim()));
+            return None;
+        }
+        let lab = Self { _claim: claim };
+        lab.clean();
+        Some(lab)
+    }
+
+    /// Takes away what earlier tests left: all servers but the lab's own, what onggi made, what was restored.
+    fn clean(&self) {
+        let listed = |words: &[&str]| self.json(words).as_array().cloned().unwrap_or_default();
+        let text = |one: &Value, key: &str| one[key].as_str().unwrap_or_default().to_owned();
+        for server in listed(&["server", "list"]) {
+            if !["vm1", "vm2", "vol1"].contains(&server["Name"].as_str().unwrap_or_default()) {
+                self.client(&["server", "delete", "--wait", &text(&server, "ID")]);
+            }
+        }
+        for image in listed(&["image", "list", "--private"]) {
+            self.client(&["image", "delete", &text(&image, "ID")]);
+        }
+        for snapshot in listed(&["volume", "snapshot", "list"]) {
+            self.client(&["volume", "snapshot", "delete", &text(&snapshot, "ID")]);
+        }
+        for volume in listed(&["volume", "list"]).iter().filter(|volume| volume["Status"] == "available") {
+            self.client(&["volume", "delete", &text(volume, "ID")]);
+        }
+        self.until("an end of the snapshots", || self.blocks().is_empty().then_some(()));
+    }
+
+    /// One of its files.
+    pub fn file(&self, name: &str) -> PathBuf {
+        Path::new(STATE).join(name)
+    }
+
+    /// Does something to one of its daemons: `pause nova-compute`.
+    ///
+    /// # Panics
+    /// If it cannot be done.
+    #[track_caller]
+    pub fn service(&self, words: &[&str]) {
+        let output = script("svc").arg(STATE).args(words).output().expect("lab/openstack/svc starts");
+        assert!(output.status.success(), "svc {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Sets an option of a service and starts that anew; an empty value takes it out.
+    pub fn configure(&self, section: &str, key: &str, value: &str, file: &str, service: &str) {
+        self.service(&["set", section, key, value, file]);
+        self.service(&["restart", service]);
+    }
+
+    /// OpenStack's own client, as this user in this project.
+    pub fn try_client(&self, user: &str, project: &str, words: &[&str]) -> Output {
+        let line = ". \"$1\" \"$2\" \"$3\"; shift 3; exec /usr/bin/openstack \"$@\"";
+        let mut command = Command::new("bash");
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", STATE).env("LC_ALL", "C.UTF-8");
+        command.args(["-c", line, "bash"]).arg(self.file("openrc")).args([user, project]).args(words);
+        command.output().expect("bash starts")
+    }
+
+    /// What it says as `demo`; it must end well.
+    ///
+    /// # Panics
+    /// If it fails.
+    #[track_caller]
+    pub fn client(&self, words: &[&str]) -> String {
+        let output = self.try_client("demo", "demo", words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "openstack {}: {said}", words.join(" "));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The same as a document.
+    #[track_caller]
+    pub fn json(&self, words: &[&str]) -> Value {
+        let words: Vec<_> = words.iter().copied().chain(["-f", "json"]).collect();
+        serde_json::from_str(&self.client(&words)).expect("it prints JSON")
+    }
+
+    /// The id of a thing by its name.
+    #[track_caller]
+    pub fn id(&self, kind: &str, name: &str) -> String {
+        self.json(&[kind, "show", name])["id"].as_str().expect("it has an id").to_owned()
+    }
+
+    /// The names of all images that onggi made.
+    pub fn images(&self) -> Vec<String> {
+        names(&self.json(&["image", "list"]))
+    }
+
+    /// The names of all snapshots and volumes that bear our name, or Nova's name of an image of ours.
+    pub fn blocks(&self) -> Vec<String> {
+        let mut found = names(&self.json(&["volume", "snapshot", "list"]));
+        found.extend(names(&self.json(&["volume", "list"])));
+        found
+    }
+
+    /// Asks again until it is so.
+    ///
+    /// # Panics
+    /// If it never is.
+    #[track_caller]
+    pub fn until<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        let began = Instant::now();
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            assert!(began.elapsed() < PATIENCE, "{what} does not come");
+        }
+    }
+}
+
+fn names(listed: &Value) -> Vec<String> {
+    let all = listed.as_array().into_iter().flatten().filter_map(|one| one["Name"].as_str());
+    all.filter(|name| name.contains("onggi-")).map(ToOwned::to_owned).collect()
+}
+
+fn script(name: &str) -> Command {
+    Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../lab/openstack").join(name))
+}
