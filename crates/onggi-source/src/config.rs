@@ -15,6 +15,7 @@ use crate::database::DatabaseConfig;
 use crate::device::DeviceConfig;
 use crate::etcd::EtcdConfig;
 use crate::hosts::HostsConfig;
+use crate::openstack::OpenstackConfig;
 use crate::path::TreePath;
 use crate::paths::PathsConfig;
 use crate::secret::{SecretReference, Secrets};
@@ -38,12 +39,14 @@ pub enum SourceConfig {
     Database(DatabaseConfig),
     /// A BOSH Director, or what it deploys, backed up by the scripts of its jobs.
     Bosh(Box<BoshConfig>),
+    /// Servers of OpenStack projects with their disks and volumes.
+    Openstack(Box<OpenstackConfig>),
 }
 
 /// Kinds that this build has an adapter for: one for each alternative of [`SourceConfig`].
-pub const KINDS: &[&str] = &["paths", "command", "etcd", "device", "hosts", "database", "bosh"];
+pub const KINDS: &[&str] = &["paths", "command", "etcd", "device", "hosts", "database", "bosh", "openstack"];
 /// Kinds that the language of the configuration has, and this build has no adapter for.
-pub const KINDS_WITHOUT_ADAPTER: &[&str] = &["kubernetes", "openstack"];
+pub const KINDS_WITHOUT_ADAPTER: &[&str] = &["kubernetes"];
 
 /// What the engine must know of a source's snapshots before anything is captured.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -123,6 +126,7 @@ impl SourceConfig {
             Self::Hosts(_) => "hosts",
             Self::Database(_) => "database",
             Self::Bosh(_) => "bosh",
+            Self::Openstack(_) => "openstack",
         }
     }
 
@@ -136,6 +140,7 @@ impl SourceConfig {
             Self::Hosts(config) => config.faults(),
             Self::Database(config) => config.faults(),
             Self::Bosh(config) => config.faults(),
+            Self::Openstack(config) => config.faults(),
         }
     }
 
@@ -147,6 +152,7 @@ impl SourceConfig {
             Self::Device(config) => config.secrets(),
             Self::Database(config) => config.secrets(),
             Self::Bosh(config) => config.secrets(),
+            Self::Openstack(config) => config.secrets(),
         }
     }
 
@@ -160,6 +166,7 @@ impl SourceConfig {
             Self::Hosts(config) => config.outline(),
             Self::Database(config) => config.outline(source),
             Self::Bosh(config) => config.outline(),
+            Self::Openstack(config) => config.outline(),
         }
     }
 
@@ -177,6 +184,7 @@ impl SourceConfig {
             Self::Hosts(config) => Box::new(crate::hosts::Hosts::new((**config).clone(), surroundings)),
             Self::Database(config) => Box::new(crate::database::Database::new(config.clone(), surroundings)),
             Self::Bosh(config) => Box::new(crate::bosh::native::Bosh::new((**config).clone(), surroundings)),
+            Self::Openstack(config) => Box::new(crate::openstack::Openstack::new((**config).clone(), surroundings)),
         })
     }
 }

@@ -3,10 +3,10 @@
 //! Start at [`Source`]: its documentation says who calls what, how often and in which order. A source pushes items into
 //! a sink ([`Items`]) and reads what is stored as a tree ([`Stored`]); it never sees a repository.
 //!
-//! The kinds are [`paths`], [`command`], [`etcd`], [`device`], [`hosts`], [`database`] and [`bosh`]; [`SourceConfig`] is
-//! what the configuration file says of one. [`openstack`] reads and writes disk images. With feature `testing` there is
-//! what tests need: a fake system and a careless adapter, a world, a repository in memory, scripted faults at every
-//! call, and the suite that every adapter passes.
+//! The kinds are [`paths`], [`command`], [`etcd`], [`device`], [`hosts`], [`database`], [`bosh`] and [`openstack`]; [`SourceConfig`] is
+//! what the configuration file says of one. With feature
+//! `testing` there is what tests need: a fake system and a careless adapter, a world, a repository in memory, scripted
+//! faults at every call, and the suite that every adapter passes.
 
 mod chain;
 mod context;

@@ -19,6 +19,7 @@ pub mod ls;
 pub mod man;
 #[cfg(feature = "mount")]
 pub mod mount;
+pub mod openstack;
 pub mod reference;
 pub mod repository;
 pub mod restore;
@@ -57,6 +58,7 @@ pub enum Command {
     Hosts(hosts::Args),
     Drill(drill::Args),
     Etcd(etcd::Args),
+    Openstack(openstack::Args),
     Bbr(bbr::Args),
     Config(config::Args),
     Completion(completion::Args),
@@ -102,6 +104,7 @@ pub async fn run(cli: Cli, output: &Arc<Output>) -> Result<Exit, Failure> {
         Command::Hosts(args) => hosts::run(args, session).await,
         Command::Drill(args) => drill::run(args, session).await,
         Command::Etcd(args) => etcd::run(args, session).await,
+        Command::Openstack(args) => openstack::run(args, session).await,
         Command::Config(args) => config::run(&args, session),
         Command::Find(args) => find::run(args, session).await,
         Command::Restore(args) => restore::run(*args, session).await,

@@ -3,6 +3,7 @@
 pub mod database;
 pub mod etcd;
 pub mod hosts;
+pub mod openstack;
 pub mod source;
 
 use std::ffi::OsString;
@@ -100,6 +101,8 @@ pub struct Args {
     pub database: database::Flags,
     #[command(flatten)]
     pub hosts: hosts::Flags,
+    #[command(flatten)]
+    pub openstack: openstack::Flags,
 }
 
 /// Where to, if not into a folder.

@@ -29,6 +29,7 @@ use crate::watcher::Watcher;
 const ETCD: &str = "etcd";
 const DATABASE: &str = "database";
 const HOSTS: &str = "hosts";
+const OPENSTACK: &str = "openstack";
 
 /// A snapshot with its chain, and the source that it is of.
 pub struct Chained {
@@ -90,6 +91,9 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
             let request = if chained.kind == HOSTS {
                 let options = args.hosts.options(target, args.in_place, &path);
                 let options = serde_json::to_value(options).expect("options are plain data");
+                RestoreRequest { unit: chained.unit.clone(), to: destination, options }
+            } else if chained.kind == OPENSTACK {
+                let options = serde_json::to_value(args.openstack.options()).expect("options are plain data");
                 RestoreRequest { unit: chained.unit.clone(), to: destination, options }
             } else {
                 request(&chained, destination, (&args.etcd, &args.database), target, session)?

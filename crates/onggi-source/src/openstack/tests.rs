@@ -1,0 +1,137 @@
+//! The source over a cloud in memory.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::json;
+use tokio::sync::OnceCell;
+
+use super::fake::FakeCloud;
+use super::{Openstack, OpenstackConfig, mark};
+use crate::bench::{Bench, NoSecrets};
+use crate::carrier::SystemLauncher;
+use crate::config::Surroundings;
+use crate::conformance::{self, Bed};
+use crate::context::{Context, Purpose};
+use crate::faults::Faults;
+use crate::recorder::Recorder;
+use crate::source::{Outcome, Source};
+
+struct CloudBed {
+    cloud: FakeCloud,
+    state: tempfile::TempDir,
+    keys: &'static str,
+}
+
+fn surroundings(state: &Path) -> Surroundings {
+    Surroundings {
+        source: "lab".to_owned(),
+        host: "h".to_owned(),
+        working_directory: "/".into(),
+        state: state.to_owned(),
+        never: Vec::new(),
+        environment: std::collections::BTreeMap::new(),
+        programs: Vec::new(),
+        launcher: Arc::new(SystemLauncher),
+        secrets: Arc::new(NoSecrets),
+        attended: false,
+    }
+}
+
+impl CloudBed {
+    fn new(keys: &'static str) -> Self {
+        Self { cloud: FakeCloud::new(), state: tempfile::tempdir().unwrap(), keys }
+    }
+
+    fn openstack(&self) -> Openstack {
+        let config: OpenstackConfig = serde_saphyr::from_str(self.keys).unwrap();
+        assert_eq!(config.faults(), []);
+        let clouds: Vec<Arc<dyn super::cloud::Cloud>> = vec![Arc::new(self.cloud.clone())];
+        Openstack {
+            clouds: OnceCell::new_with(Some(clouds)),
+            ..Openstack::new(config, surroundings(self.state.path()))
+        }
+    }
+
+    async fn back_up(&self, run: &str) {
+        let (bench, source) = (Bench::new(run), self.openstack());
+        let unit = source.discover(&bench.cx).await.unwrap().remove(0);
+        let mut capture = source.capture(&bench.cx, &unit, None).await.unwrap();
+        capture.items(&bench.cx, &Recorder::new(&bench.cx)).await.unwrap();
+        drop(capture);
+        source.release(&bench.cx, &unit, Outcome::Kept).await.unwrap();
+    }
+}
+
+#[async_trait]
+impl Bed for CloudBed {
+    fn source(&self) -> Box<dyn Source> {
+        Box::new(self.openstack())
+    }
+
+    fn faults(&self) -> Faults {
+        self.cloud.faults.clone()
+    }
+
+    fn describe(&self) -> String {
+        self.cloud.describe()
+    }
+
+    fn leave_foreign(&self) -> bool {
+        let image = json!({
+            "id": "other", "name": "onggi-r1-s", "status": "active", mark::SOURCE: "elsewhere/lab", mark::SERVER: "s",
+            mark::RUN: "r1", mark::PURPOSE: "backup",
+        });
+        self.cloud.state().images.insert("other".to_owned(), image);
+        true
+    }
+
+    fn foreign_is_there(&self) -> bool {
+        self.cloud.state().images.contains_key("other")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_passes_the_suite_of_all_sources() {
+    conformance::check(|| CloudBed::new("{cloud: c}")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_passes_the_suite_when_servers_are_stopped_for_it() {
+    conformance::check(|| CloudBed::new("{cloud: c, freeze: stop, cloud-keep-last: 0}")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_newest_stay_in_the_cloud_and_older_ones_go() {
+    let bed = CloudBed::new("{cloud: c, cloud-keep-last: 2}");
+    for run in ["r1", "r2", "r3"] {
+        bed.back_up(run).await;
+    }
+    let described = bed.describe();
+    let of = |run: &str| {
+        described.matches(&format!("name\": \"onggi-{run}")).count()
+            + described.matches(&format!(" onggi-{run}-")).count()
+    };
+    assert_eq!(["r1", "r2", "r3"].map(of), [0, 2, 2], "{described}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_run_left_is_found_and_stored_by_another_process() {
+    let bed = CloudBed::new("{cloud: c}");
+    let dead = Bench::new("r1");
+    {
+        let source = bed.openstack();
+        let unit = source.discover(&dead.cx).await.unwrap().remove(0);
+        drop(source.capture(&dead.cx, &unit, None).await.unwrap());
+    }
+    let (next, source) = (Bench::new("r2"), bed.openstack());
+    let left = source.remnants(&next.cx).await.unwrap();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(left[0].complete, "{left:?}");
+    let cx: Context = next.cx.for_run(&"r1".into(), Purpose::Backup);
+    let sink = Recorder::new(&cx);
+    let facts = source.reopen(&cx, &left[0]).await.unwrap().items(&cx, &sink).await.unwrap();
+    let lines = sink.commit(facts).unwrap().lines();
+    assert!(lines.iter().any(|line| line.contains("disks/01-v.raw")), "{lines:?}");
+}
