@@ -6,21 +6,31 @@ use crate::{
     error::{Act, RepoError},
     format::{IndexFile, IndexId, IndexPack},
 };
-use onggi_storage::{FileType, Handle};
+use onggi_storage::{FileType, Handle, StorageError};
 
 /// Blobs in one new index file.
 const BLOBS_MAX: usize = 50_000;
 
+/// What became of a file that was to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Removal {
+    /// It is not there any more.
+    Gone,
+    /// The storage holds it back for a time.
+    Held,
+}
+
 impl Repository {
     /// Adds index files for new entries, then replaces those for which `edit` gives another content. Unreadable ones among
-    /// `indexes` must not be there.
+    /// `indexes` must not be there. Returns the replaced files whose removal the storage refuses for a time: what they
+    /// announce stays announced.
     pub(crate) async fn replace_indexes(
         &self,
         lock: &Lock,
         indexes: &[IndexId],
         added: Vec<IndexFile>,
         mut edit: impl FnMut(IndexFile) -> Option<IndexFile>,
-    ) -> Result<()> {
+    ) -> Result<Vec<IndexId>> {
         for file in added {
             lock.check()?;
             self.save_index(file).await?;
@@ -36,10 +46,27 @@ impl Repository {
             old.push(*id);
         }
         lock.check()?;
+        let mut held = Vec::new();
         for id in old {
-            self.remove_quietly(id.handle()).await?;
+            if self.remove_or_leave(id.handle()).await? == Removal::Held {
+                held.push(id);
+            }
         }
-        Ok(())
+        Ok(held)
+    }
+
+    /// Replaces index files as [`Self::replace_indexes`] does, for callers whose work is undone by a file that stays.
+    pub(crate) async fn replace_indexes_all(
+        &self,
+        lock: &Lock,
+        indexes: &[IndexId],
+        added: Vec<IndexFile>,
+        edit: impl FnMut(IndexFile) -> Option<IndexFile>,
+    ) -> Result<()> {
+        match self.replace_indexes(lock, indexes, added, edit).await?.first() {
+            None => Ok(()),
+            Some(id) => Err(StorageError::Immutable(id.handle())).act(|| format!("remove {}", id.handle())),
+        }
     }
 
     /// One index file.
@@ -54,6 +81,15 @@ impl Repository {
         match self.storage().remove(handle.clone()).await {
             Err(error) if error.is_not_found() => Ok(()),
             answer => answer.act(|| format!("remove {handle}")),
+        }
+    }
+
+    /// Removes a file, unless an object lock holds it.
+    pub(crate) async fn remove_or_leave(&self, handle: Handle) -> Result<Removal> {
+        match self.remove_quietly(handle).await {
+            Ok(()) => Ok(Removal::Gone),
+            Err(RepoError::Storage(_, StorageError::Immutable(_))) => Ok(Removal::Held),
+            Err(error) => Err(error),
         }
     }
 }

@@ -8,6 +8,7 @@ use common::*;
 use onggi_repo::{
     Lock, LockKind, RepoError, Repository, Result,
     archive::Committed,
+    forget::{ForgetOptions, Forgotten, Rules, plan_forget},
     format::{BlobKind, PackId, SnapshotId},
     index::PackState,
     prune::{MaxUnused, PruneOptions, PrunePlan, Pruned},
@@ -247,6 +248,58 @@ fn truncate(world: &World, _: &[Handle], kind: BlobKind) {
             world.memory.put(handle, [&content[..], b" "].concat());
         }
     }
+}
+
+/// Everything of this type is held by an object lock.
+async fn locked_world(world: &World, file_types: &[FileType]) -> (Repository, Arc<Faulty>) {
+    let faulty = Arc::new(Faulty::new(Arc::new(world.memory.clone())));
+    let repo = world.open_at(faulty.clone(), "two").await.unwrap();
+    for file_type in file_types {
+        faulty.add(Rule::new(Fault::Held).of(*file_type).always());
+    }
+    (repo, faulty)
+}
+
+#[tokio::test]
+async fn what_an_object_lock_holds_is_kept_and_removed_when_it_ends() {
+    for held in [&[FileType::Pack][..], &[FileType::Index], &[FileType::Index, FileType::Pack]] {
+        let (world, first, second) = sample().await;
+        forget(&world, first.id).await;
+        let options = PruneOptions { is_instant: true, ..thorough() };
+        let packs = count(&world, FileType::Pack);
+        let (repo, faulty) = locked_world(&world, held).await;
+        let (_, pruned) = prune_through(&repo, &options).await.unwrap();
+        assert!(pruned.held > 0 && pruned.removed == 0, "{held:?}: {pruned:?}");
+        assert_eq!(pruned.held_indexes > 0, held.contains(&FileType::Index));
+        // Nothing that an index announces is gone, and a writer may build upon all of it.
+        assert!(count(&world, FileType::Pack) >= packs);
+        let third = back_up(&world.open().await, &files(2)).await.unwrap();
+        assert_sound(&world, &[(&second, files(3)), (&third, files(2))]).await;
+        forget(&world, third.id).await;
+        faulty.heal();
+        let (_, pruned) = prune_through(&repo, &options).await.unwrap();
+        assert_eq!((pruned.held, pruned.held_indexes), (0, 0));
+        assert!(pruned.removed > 0);
+        assert_sound(&world, &[(&second, files(3))]).await;
+        assert!(plan(&world, &options).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_an_object_lock_holds_is_kept_and_counted() {
+    let (world, first, second) = sample().await;
+    let (repo, faulty) = locked_world(&world, &[FileType::Snapshot]).await;
+    let lock = exclusive(&repo).await;
+    let mut rules = Rules::default();
+    rules.add("last", "1").unwrap();
+    let now = "2026-09-02T00:00:00Z".parse().unwrap();
+    let options = ForgetOptions { max: None, ..ForgetOptions::at(now) };
+    let (candidates, _) = repo.forget_candidates().await.unwrap();
+    let plan = plan_forget(&rules, candidates, &options).unwrap();
+    assert_eq!(repo.forget(&lock, &plan).await.unwrap(), Forgotten { gone: 0, held: 1 });
+    assert_sound(&world, &[(&first, files(2)), (&second, files(3))]).await;
+    faulty.heal();
+    assert_eq!(repo.forget(&lock, &plan).await.unwrap(), Forgotten { gone: 1, held: 0 });
 }
 
 #[tokio::test]

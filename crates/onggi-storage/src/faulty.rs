@@ -215,6 +215,7 @@ impl Storage for Faulty {
     async fn remove(&self, handle: Handle) -> Result<()> {
         match self.decide(&Call::Remove(handle.clone())) {
             Some(Fault::Lie) => Ok(()),
+            Some(Fault::Held) => Err(StorageError::Immutable(handle)),
             fault => {
                 let noted = async {
                     let info = self.inner.stat(handle.clone()).await?;

@@ -15,6 +15,7 @@ use crate::{
     Lock, Repository, Result,
     error::{Act, Problem, RepoError},
     format::SnapshotId,
+    reindex::Removal,
     sabotage,
 };
 use futures::TryStreamExt;
@@ -182,6 +183,15 @@ fn hold_if_shrunk(group: &mut GroupPlan) {
     group.held = Some(held);
 }
 
+/// What became of the snapshots that a plan forgets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Not there any more; those that were gone before count.
+    pub gone: usize,
+    /// They stay because an object lock holds them.
+    pub held: usize,
+}
+
 impl Repository {
     /// All snapshots with the times the storage received them; problems name the unreadable ones.
     pub async fn forget_candidates(&self) -> Result<(Vec<Candidate>, Vec<Problem>)> {
@@ -200,19 +210,23 @@ impl Repository {
         Ok((candidates.collect(), snapshots.problems))
     }
 
-    /// Removes what the plan forgets, oldest first. Returns how many went; those already gone count.
-    pub async fn forget(&self, lock: &Lock, plan: &ForgetPlan) -> Result<usize> {
+    /// Removes what the plan forgets, oldest first.
+    pub async fn forget(&self, lock: &Lock, plan: &ForgetPlan) -> Result<Forgotten> {
         if let Some((guard, reason)) = plan.refusals.first() {
             return Err(RepoError::Refused { guard, reason: reason.clone() });
         }
         self.refuse_if_append_only()?;
         let mut forgotten = plan.forgotten();
         forgotten.reverse();
+        let mut done = Forgotten::default();
         for id in &forgotten {
             lock.check()?;
-            self.remove_quietly(id.handle()).await?;
+            match self.remove_or_leave(id.handle()).await? {
+                Removal::Gone => done.gone += 1,
+                Removal::Held => done.held += 1,
+            }
         }
-        Ok(forgotten.len())
+        Ok(done)
     }
 
     /// Another program may have declared that nothing is ever removed here.

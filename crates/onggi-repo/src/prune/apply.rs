@@ -4,8 +4,8 @@
 use super::{PrunePlan, refuse, repack};
 use crate::{
     Lock, Repository, Result,
-    error::RepoError,
     format::{IndexFile, IndexId, IndexPack, PackId, SnapshotId, Time},
+    reindex::Removal,
     sabotage,
 };
 use onggi_storage::FileType;
@@ -24,8 +24,10 @@ pub struct Pruned {
     pub repacked: usize,
     /// Bytes written anew.
     pub written_bytes: u64,
-    /// Packs whose removal the storage refuses for a time: they stay marked.
+    /// Packs that stay because an object lock holds them, or holds an index file that announces them.
     pub held: usize,
+    /// Replaced index files that stay because an object lock holds them.
+    pub held_indexes: usize,
 }
 
 pub(super) async fn apply(repo: &Repository, lock: &Lock, plan: &PrunePlan) -> Result<Pruned> {
@@ -34,18 +36,20 @@ pub(super) async fn apply(repo: &Repository, lock: &Lock, plan: &PrunePlan) -> R
     let written = repack::repack(repo, lock, &plan.state.moved, plan.state.is_verifying).await?;
     let change = Change::of(plan);
     if sabotage::PACKS_BEFORE_INDEX.is_on() {
-        remove_packs(repo, lock, &change).await?;
+        remove_packs(repo, lock, &change.remove).await?;
     }
-    rewrite_indexes(repo, lock, plan, &change).await?;
-    let (removed, held) = remove_packs(repo, lock, &change).await?;
+    let held_indexes = rewrite_indexes(repo, lock, plan, &change).await?;
+    let announced = announced_by(repo, &held_indexes).await?;
+    let (removed, held) = remove_packs(repo, lock, &(&change.remove - &announced)).await?;
     repo.load_index().await?;
     Ok(Pruned {
         marked: change.mark.len(),
         removed,
+        held: held + (&change.remove & &announced).len(),
+        held_indexes: held_indexes.len(),
         recovered: change.recover.len(),
         repacked: plan.repack.len(),
         written_bytes: written.bytes,
-        held,
     })
 }
 
@@ -134,7 +138,8 @@ fn marked(pack: IndexPack, plan: &PrunePlan) -> IndexPack {
     IndexPack { time: Some(Time::utc(plan.state.now)), size, ..pack }
 }
 
-async fn rewrite_indexes(repo: &Repository, lock: &Lock, plan: &PrunePlan, change: &Change) -> Result<()> {
+/// Returns the replaced index files that an object lock holds.
+async fn rewrite_indexes(repo: &Repository, lock: &Lock, plan: &PrunePlan, change: &Change) -> Result<Vec<IndexId>> {
     let mut added = Vec::new();
     if !change.unreferenced.is_empty() {
         let packs = change.unreferenced.iter().map(|id| marked(IndexPack::new(*id, Vec::new()), plan));
@@ -143,17 +148,27 @@ async fn rewrite_indexes(repo: &Repository, lock: &Lock, plan: &PrunePlan, chang
     repo.replace_indexes(lock, &plan.state.indexes, added, |file| change.rewritten(file, plan)).await
 }
 
+/// What index files that stay go on announcing: a pack must be there as long as one of them says so, since a writer would
+/// build upon it.
+async fn announced_by(repo: &Repository, indexes: &[IndexId]) -> Result<HashSet<PackId>> {
+    let mut announced = HashSet::new();
+    for id in indexes {
+        let file = repo.index_file(*id).await?;
+        announced.extend(file.packs.iter().chain(&file.packs_to_delete).map(|pack| pack.id));
+    }
+    Ok(announced)
+}
+
 /// Removes packs that no index announces any more. Returns how many went, and how many the storage holds back.
-async fn remove_packs(repo: &Repository, lock: &Lock, change: &Change) -> Result<(usize, usize)> {
+async fn remove_packs(repo: &Repository, lock: &Lock, packs: &HashSet<PackId>) -> Result<(usize, usize)> {
     let (mut removed, mut held) = (0, 0);
-    let mut packs: Vec<_> = change.remove.iter().copied().collect();
+    let mut packs: Vec<_> = packs.iter().copied().collect();
     packs.sort_unstable();
     for id in packs {
         lock.check()?;
-        match repo.remove_quietly(id.handle()).await {
-            Ok(()) => removed += 1,
-            Err(RepoError::Storage(_, onggi_storage::StorageError::Immutable(_))) => held += 1,
-            Err(error) => return Err(error),
+        match repo.remove_or_leave(id.handle()).await? {
+            Removal::Gone => removed += 1,
+            Removal::Held => held += 1,
         }
     }
     Ok((removed, held))

@@ -101,7 +101,7 @@ impl Repository {
         let replaced: HashSet<_> = plan.announce.iter().map(|pack| pack.id).collect();
         let dropped: HashSet<_> = plan.drop.iter().copied().collect();
         let added = reindex::files_of(plan.announce.clone());
-        self.replace_indexes(lock, &plan.readable, added, |file| without(file, &replaced, &dropped)).await?;
+        self.replace_indexes_all(lock, &plan.readable, added, |file| without(file, &replaced, &dropped)).await?;
         for id in &plan.damaged {
             lock.check()?;
             quarantine(self, id.handle()).await?;

@@ -28,6 +28,8 @@ pub enum Fault {
     Swapped,
     /// A `create` or `remove` is confirmed and not done.
     Lie,
+    /// A `remove` is refused because an object lock holds the file.
+    Held,
     /// It never answers.
     Hang,
     /// A `read` or `stat` does not find a file that is there.
@@ -100,6 +102,7 @@ impl Fault {
     pub(super) fn fits(&self, kind: CallKind) -> bool {
         match self {
             Self::Lie => matches!(kind, CallKind::Create | CallKind::Remove),
+            Self::Held => kind == CallKind::Remove,
             Self::NotThere => matches!(kind, CallKind::Read | CallKind::Stat),
             Self::ShortBody | Self::FlippedBit | Self::Shifted => kind == CallKind::Read,
             Self::List(_) => kind == CallKind::List,

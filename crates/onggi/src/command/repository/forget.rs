@@ -272,7 +272,11 @@ async fn apply(args: &Args, plan: &ForgetPlan, opened: &Opened, session: &Sessio
     session.consent(&format!("forget {what}"), &format!("Forget {what}?")).await?;
     let forgotten = opened.repo.forget(&opened.lock, plan).await;
     let forgotten = forgotten.map_err(|error| Failure::repository(format!("forget {what}"), &error))?;
-    output.talk(format_args!("{} forgotten", figure::counted(forgotten as u64, "snapshot", "snapshots")));
+    let snapshots = |count: usize| figure::counted(count as u64, "snapshot", "snapshots");
+    output.talk(format_args!("{} forgotten", snapshots(forgotten.gone)));
+    if forgotten.held > 0 {
+        output.talk(format_args!("{} kept by an object lock for now", snapshots(forgotten.held)));
+    }
     if args.prune {
         return prune::prune(&prune::Args::usual(false), opened, session).await;
     }
