@@ -20,7 +20,7 @@ impl Compute {
     /// If the system refuses to start a thread.
     pub fn new(threads: usize) -> Self {
         let standard = WriteBudget::STANDARD;
-        let buffers = BufferPool::new(standard.windows + standard.packs);
+        let buffers = BufferPool::new(standard.windows + standard.packs + WriteBudget::IDLE);
         Self { pool: pool("compute", threads.max(1), || {}), buffers }
     }
 

@@ -149,8 +149,10 @@ fn prove_blobs(
         let range = entry.range();
         let sealed = content.get(range.start as usize..range.end as usize);
         let sealed = sealed.ok_or_else(|| FormatError::invalid("pack", "a blob lies beyond its end"))?;
-        blob::decode_blob_into(key, sealed, entry.uncompressed_length, entry.id, &mut scratch, &mut plaintext)?;
-        if entry.kind == BlobKind::Tree {
+        if entry.kind == BlobKind::Data {
+            blob::prove_blob(key, sealed, entry.uncompressed_length, entry.id, &mut scratch, &mut plaintext)?;
+        } else {
+            blob::decode_blob_into(key, sealed, entry.uncompressed_length, entry.id, &mut scratch, &mut plaintext)?;
             lost.extend(unknown(index, &Tree::parse(&plaintext)?));
         }
     }

@@ -297,9 +297,12 @@ async fn a_snapshot_that_an_object_lock_holds_is_kept_and_counted() {
     let (candidates, _) = repo.forget_candidates().await.unwrap();
     let plan = plan_forget(&rules, candidates, &options).unwrap();
     assert_eq!(repo.forget(&lock, &plan).await.unwrap(), Forgotten { gone: 0, held: 1 });
-    assert_sound(&world, &[(&first, files(2)), (&second, files(3))]).await;
     faulty.heal();
+    lock.release().await.unwrap();
+    assert_sound(&world, &[(&first, files(2)), (&second, files(3))]).await;
+    let lock = exclusive(&repo).await;
     assert_eq!(repo.forget(&lock, &plan).await.unwrap(), Forgotten { gone: 1, held: 0 });
+    lock.release().await.unwrap();
 }
 
 #[tokio::test]

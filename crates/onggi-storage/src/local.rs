@@ -1,5 +1,6 @@
 //! A storage on a file system of this machine. A file has its name only when all its bytes are on the medium.
 
+mod buffers;
 mod disk;
 mod error;
 mod read;
@@ -10,6 +11,7 @@ mod tests;
 
 use crate::{FileInfo, FileType, Handle, Properties, Result, Storage, StorageError, blocking};
 use async_trait::async_trait;
+use buffers::Buffers;
 use bytes::Bytes;
 use disk::{Disk, Kernel};
 use error::DiskError;
@@ -38,6 +40,7 @@ pub struct Local {
 struct Inner {
     root: PathBuf,
     writer: Writer,
+    buffers: Arc<Buffers>,
 }
 
 impl Local {
@@ -47,7 +50,7 @@ impl Local {
     }
 
     fn on(disk: Box<dyn Disk>, root: PathBuf) -> Self {
-        Self { inner: Arc::new(Inner { root, writer: Writer::new(disk) }) }
+        Self { inner: Arc::new(Inner { root, writer: Writer::new(disk), buffers: Arc::default() }) }
     }
 
     /// The folder.
@@ -85,7 +88,7 @@ impl Storage for Local {
     }
 
     async fn read(&self, handle: Handle, range: Option<Range<u64>>) -> Result<Bytes> {
-        self.blocking(move |inner| read::read(&inner.root, &handle, range)).await
+        self.blocking(move |inner| read::read(&inner.root, &handle, range, &inner.buffers)).await
     }
 
     async fn stat(&self, handle: Handle) -> Result<FileInfo> {

@@ -85,8 +85,9 @@ fn seal(shared: &Arc<Shared>, job: SealJob, mut permit: Permit) {
     let blob = blob::encode_blob_in(std::mem::take(&mut sealed), key, nonce, kind, plaintext, shared.compression);
     *sealed = blob.bytes;
     drop((joint, plain));
-    let (mut scratch, mut proof) = (shared.pool.take(sealed.len()), shared.pool.take(length));
-    let opened = blob::decode_blob_into(key, &sealed, blob.uncompressed_length, id, &mut scratch, &mut proof);
+    let proof = if blob.uncompressed_length.is_some() { (sealed.len(), length) } else { (0, 0) };
+    let (mut scratch, mut proof) = (shared.pool.take(proof.0), shared.pool.take(proof.1));
+    let opened = blob::prove_blob(key, &sealed, blob.uncompressed_length, id, &mut scratch, &mut proof);
     if let Err(fault) = opened {
         return shared.fail(RepoError::format(format!("blob {} just sealed", id.short()), fault));
     }

@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A good length for reading long contents, in bytes.
-pub const WINDOW_LENGTH: usize = 2 << 20;
+pub const WINDOW_LENGTH: usize = 1 << 20;
 /// The longest window.
 pub const WINDOW_MAX: usize = 8 << 20;
 /// How many windows of `WINDOW_LENGTH` may be in the caller's hands for one content; more may wait for ever.

@@ -114,6 +114,26 @@ pub fn decode_blob_into(
     }
 }
 
+/// Proves a blob as `decode_blob_into` does, for callers that need no plaintext: one that is not compressed is nowhere
+/// put together. What the buffers hold afterwards is of no use.
+pub fn prove_blob(
+    key: &MasterKey,
+    sealed: &[u8],
+    uncompressed_length: Option<u32>,
+    expected: BlobId,
+    scratch: &mut Vec<u8>,
+    plaintext: &mut Vec<u8>,
+) -> Result<()> {
+    if uncompressed_length.is_some() {
+        return decode_blob_into(key, sealed, uncompressed_length, expected, scratch, plaintext);
+    }
+    if BlobId(seal::hash_of_content(key, sealed)?) == expected {
+        Ok(())
+    } else {
+        Err(FormatError { what: WHAT, reason: Reason::Hash })
+    }
+}
+
 /// Proves a blob and seals it anew for another repository, as compressed as it was.
 pub fn reseal_blob(
     from: &MasterKey,

@@ -2,7 +2,7 @@
 //! No plaintext leaves this file before its authentication code was compared.
 
 use super::fault::{FormatError, Result};
-use crate::kernel::cipher::Keys;
+use crate::kernel::{cipher::Keys, hash::Hasher};
 use std::fmt;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -97,6 +97,14 @@ pub fn open_into(key: &MasterKey, sealed: &[u8], out: &mut Vec<u8>) -> Result<()
     }
 }
 
+/// The SHA-256 of the plaintext, which is nowhere put together.
+pub fn hash_of_content(key: &MasterKey, sealed: &[u8]) -> Result<[u8; 32]> {
+    let Parts { nonce, ciphertext, mac } = split(sealed)?;
+    let mut hasher = Hasher::default();
+    let computed = key.keys.decrypt_slices(&nonce, ciphertext, |slice| hasher.update(slice));
+    if is_equal(computed, mac) { Ok(hasher.finish()) } else { Err(FormatError::authentication(WHAT)) }
+}
+
 /// Checks the authentication code only.
 pub fn authenticate(key: &MasterKey, sealed: &[u8]) -> Result<()> {
     let Parts { nonce, ciphertext, mac } = split(sealed)?;
@@ -131,6 +139,7 @@ fn is_equal(a: [u8; MAC], b: [u8; MAC]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::hash::sha256;
     use proptest::prelude::*;
 
     fn key() -> MasterKey {
@@ -195,6 +204,7 @@ mod tests {
             open_into(&key(), &sealed, &mut opened).unwrap();
             assert_eq!(opened, plaintext);
             authenticate(&key(), &sealed).unwrap();
+            assert_eq!(hash_of_content(&key(), &sealed).unwrap(), sha256(&plaintext));
         }
     }
 

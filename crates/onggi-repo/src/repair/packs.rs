@@ -109,7 +109,7 @@ impl Repository {
         }
         writer.finish().await?;
         let repaired: HashSet<_> = plan.packs.iter().map(|salvage| salvage.id).collect();
-        self.replace_indexes(lock, &indexes, Vec::new(), |file| without(file, &repaired, &HashSet::new())).await?;
+        self.replace_indexes_all(lock, &indexes, Vec::new(), |file| without(file, &repaired, &HashSet::new())).await?;
         for id in &repaired {
             lock.check()?;
             quarantine(self, id.handle()).await?;
@@ -138,7 +138,7 @@ fn sort_out(master: &MasterKey, content: &[u8], announced: Vec<PackEntry>) -> (V
     let mut is_good = |entry: &&PackEntry| {
         sealed(content, entry).is_some_and(|sealed| {
             let length = entry.uncompressed_length;
-            blob::decode_blob_into(master, sealed, length, entry.id, &mut scratch, &mut plaintext).is_ok()
+            blob::prove_blob(master, sealed, length, entry.id, &mut scratch, &mut plaintext).is_ok()
         })
     };
     let (mut good, mut bad): (Vec<PackEntry>, Vec<PackEntry>) = Default::default();

@@ -100,8 +100,7 @@ pub(crate) fn check_pack(master: &MasterKey, index: &Index, id: PackId, content:
                 hasher.update(sealed);
                 hashed = range.end;
             }
-            let opened =
-                blob::decode_blob_into(master, sealed, entry.uncompressed_length, entry.id, scratch, plaintext);
+            let opened = blob::prove_blob(master, sealed, entry.uncompressed_length, entry.id, scratch, plaintext);
             if let Err(fault) = opened {
                 problems.push(Problem::of(
                     "blob-damaged",

@@ -1,6 +1,10 @@
 //! Reading: whole files and ranges straight into the buffer that is handed out, and lists folder by folder.
 
-use super::{error::DiskError, write::TEMPORARY_INFIX};
+use super::{
+    buffers::{Buffers, lend},
+    error::DiskError,
+    write::TEMPORARY_INFIX,
+};
 use crate::{FileInfo, FileType, Handle, Result, StorageError, sabotage, storage::within};
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -15,6 +19,7 @@ use std::{
     ops::Range,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// How much of an existing file is compared at a time.
@@ -27,25 +32,24 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Reads a range of a file, or all of it.
-pub(super) fn read(root: &Path, handle: &Handle, range: Option<Range<u64>>) -> Result<Bytes> {
+pub(super) fn read(root: &Path, handle: &Handle, range: Option<Range<u64>>, buffers: &Arc<Buffers>) -> Result<Bytes> {
     let path = root.join(handle.path());
     let failed = |error: io::Error| DiskError::new("read", &path, error).for_file(handle, root);
     let file = open(&path).map_err(failed)?;
     let stat = rustix::fs::fstat(&file).map_err(|errno| failed(errno.into()))?;
     let Some(size) = size_of_file(&stat) else { return Err(StorageError::NotFound(handle.clone())) };
     let range = within(handle, range, size)?;
-    let content = read_range(&file, &range).map_err(failed)?;
+    let content = read_range(&file, &range, buffers).map_err(failed)?;
     if (content.len() as u64) < range.end - range.start && !sabotage::SHORT_BODY_ACCEPTED.is_on() {
         return Err(StorageError::Short(handle.clone(), range.end));
     }
-    Ok(content.into())
+    Ok(lend(content, buffers))
 }
 
 /// Reads until the range or the file ends, into a buffer that is as large as the range and was not zeroed first.
-fn read_range(file: &File, range: &Range<u64>) -> io::Result<Vec<u8>> {
+fn read_range(file: &File, range: &Range<u64>, buffers: &Buffers) -> io::Result<Vec<u8>> {
     let length = usize::try_from(range.end - range.start).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    let mut content = Vec::new();
-    content.try_reserve_exact(length)?;
+    let mut content = buffers.take(length).ok_or(io::ErrorKind::OutOfMemory)?;
     while content.len() < length {
         let at = range.start + content.len() as u64;
         match rustix::io::pread(file, spare_capacity(&mut content), at) {
@@ -54,7 +58,7 @@ fn read_range(file: &File, range: &Range<u64>) -> io::Result<Vec<u8>> {
             Err(errno) => return Err(errno.into()),
         }
     }
-    // The allocator may have given more room than was asked for.
+    // The buffer may have more room than was asked for.
     content.truncate(length);
     Ok(content)
 }

@@ -275,7 +275,7 @@ async fn apply(args: &Args, plan: &ForgetPlan, opened: &Opened, session: &Sessio
     let snapshots = |count: usize| figure::counted(count as u64, "snapshot", "snapshots");
     output.talk(format_args!("{} forgotten", snapshots(forgotten.gone)));
     if forgotten.held > 0 {
-        output.talk(format_args!("{} kept by an object lock for now", snapshots(forgotten.held)));
+        output.talk(format_args!("{} kept, because an object lock holds them", snapshots(forgotten.held)));
     }
     if args.prune {
         return prune::prune(&prune::Args::usual(false), opened, session).await;

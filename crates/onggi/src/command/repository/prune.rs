@@ -157,11 +157,11 @@ fn show(plan: &PrunePlan, args: &Args, session: &Session) {
 fn finish(pruned: &Pruned, plan: &PrunePlan, grace: Duration, session: &Session) {
     let output = &session.output;
     if pruned.held > 0 {
-        output.talk(format_args!("{} kept by an object lock for now; a later prune looks again", packs(pruned.held)));
+        output.talk(format_args!("{} held by an object lock; a later prune looks again", packs(pruned.held)));
     }
     if pruned.held_indexes > 0 {
         let files = figure::counted(pruned.held_indexes as u64, "index file", "index files");
-        output.talk(format_args!("{files} kept by an object lock for now, with all that they announce"));
+        output.talk(format_args!("{files} held by an object lock, with all that they announce"));
     }
     if pruned.marked > 0 {
         output.talk(format_args!(
