@@ -29,8 +29,9 @@ pub async fn consent(question: &str) -> io::Result<bool> {
 /// Asks for a password without showing it; `None` at the end of input. If this is left while it waits, the terminal
 /// shows again what is typed.
 pub async fn password(question: &str) -> io::Result<Option<SecretString>> {
-    write_question(question)?;
+    // Before the question: what is typed once it is shown must be neither shown nor thrown away.
     let hidden = Hidden::new()?;
+    write_question(question)?;
     let read = read_line().await;
     drop(hidden);
     writeln!(io::stderr())?;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -71,10 +71,15 @@ impl Terminal {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits for the end; gives what was shown since the last wait, and the exit code.
+    /// Waits for the end; gives what was shown since the last wait, and the exit code. One that shows nothing for so long
+    /// does not end by itself.
     pub fn end(mut self) -> (String, i32) {
-        while let Ok(piece) = self.pieces.recv_timeout(PATIENCE) {
-            self.seen.push_str(&String::from_utf8_lossy(&piece));
+        loop {
+            match self.pieces.recv_timeout(PATIENCE) {
+                Ok(piece) => self.seen.push_str(&String::from_utf8_lossy(&piece)),
+                Err(RecvTimeoutError::Timeout) => self.child.kill().unwrap(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
         }
         let status = self.child.wait().unwrap();
         (std::mem::take(&mut self.seen), status.code().unwrap_or(-1))
