@@ -159,7 +159,10 @@ impl Reader<'_> {
                 continue;
             }
             if let (Err(Failure::Unit(_)), Some(trail)) = (&copied, &mut trail) {
-                trail.note(self.archive, &mut writer);
+                // All that was read counts. An archive that failed has nothing to note.
+                if writer.settle().await.is_ok() {
+                    trail.note(self.archive, &mut writer);
+                }
             }
             return end(writer, copied).map(|read| Read { doubt: changed, ..read });
         }

@@ -75,7 +75,7 @@ pub(super) type WhenDone = Box<dyn FnOnce(&Arc<Shared>, StoredContent) + Send>;
 pub(super) struct ContentState {
     chunker: Option<Chunker>,
     inner: Mutex<Inner>,
-    /// Told when a segment is scanned.
+    /// Told when a segment is scanned, and when a chunk has its id.
     progress: Notify,
 }
 
@@ -208,6 +208,27 @@ impl ContentWriter {
                 if inner.stream.is_all_scanned() {
                     return Ok(inner.stream.open());
                 }
+            }
+            tokio::select! {
+                () = progress => {}
+                () = changed => {}
+            }
+        }
+    }
+
+    /// Waits until the id of every chunk that can be cut from what was written is known. That is computing alone and waits
+    /// for no storage.
+    pub async fn settle(&mut self) -> Result<()> {
+        self.last_cut().await?;
+        self.state.cut(&self.shared);
+        loop {
+            let (progress, changed) = (self.state.progress.notified(), self.shared.changed.notified());
+            tokio::pin!(progress, changed);
+            progress.as_mut().enable();
+            changed.as_mut().enable();
+            self.shared.check()?;
+            if self.state.inner().missing == 0 {
+                return Ok(());
             }
             tokio::select! {
                 () = progress => {}
@@ -357,6 +378,7 @@ impl ContentState {
         inner.ids[place] = id;
         inner.missing -= 1;
         Self::complete(shared, inner);
+        self.progress.notify_waiters();
     }
 
     /// Hands the content out once it is whole and someone waits for it.
