@@ -82,7 +82,7 @@ pub(super) fn dump(reach: &Reach, maker: Maker, database: &str, arguments: &[Str
 /// Dumps users and grants; only MariaDB's tools can.
 pub(super) fn globals(reach: &Reach) -> Vec<OsString> {
     let mut line = start(reach, Maker::MariaDb.dumper());
-    line.extend(words(["--system=users", "--skip-dump-date"]));
+    line.extend(words(["--system=users", "--insert-ignore", "--skip-dump-date"]));
     line
 }
 
