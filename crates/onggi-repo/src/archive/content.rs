@@ -197,23 +197,7 @@ impl ContentWriter {
 
     /// Waits until the cuts in everything written so far are known, and returns the last of them, as an offset.
     pub async fn last_cut(&mut self) -> Result<u64> {
-        loop {
-            let (progress, changed) = (self.state.progress.notified(), self.shared.changed.notified());
-            tokio::pin!(progress, changed);
-            progress.as_mut().enable();
-            changed.as_mut().enable();
-            self.shared.check()?;
-            {
-                let inner = self.state.inner();
-                if inner.stream.is_all_scanned() {
-                    return Ok(inner.stream.open());
-                }
-            }
-            tokio::select! {
-                () = progress => {}
-                () = changed => {}
-            }
-        }
+        self.known(|inner| inner.stream.is_all_scanned().then(|| inner.stream.open())).await
     }
 
     /// Waits until the id of every chunk that can be cut from what was written is known. That is computing alone and waits
@@ -221,14 +205,19 @@ impl ContentWriter {
     pub async fn settle(&mut self) -> Result<()> {
         self.last_cut().await?;
         self.state.cut(&self.shared);
+        self.known(|inner| (inner.missing == 0).then_some(())).await
+    }
+
+    /// Waits until something is known, asking again after every step of the jobs. Fails when the archive does.
+    async fn known<T>(&self, ask: impl Fn(&Inner) -> Option<T>) -> Result<T> {
         loop {
             let (progress, changed) = (self.state.progress.notified(), self.shared.changed.notified());
             tokio::pin!(progress, changed);
             progress.as_mut().enable();
             changed.as_mut().enable();
             self.shared.check()?;
-            if self.state.inner().missing == 0 {
-                return Ok(());
+            if let Some(answer) = ask(&self.state.inner()) {
+                return Ok(answer);
             }
             tokio::select! {
                 () = progress => {}

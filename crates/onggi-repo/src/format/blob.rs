@@ -106,12 +106,7 @@ pub fn decode_blob_into(
     plaintext: &mut Vec<u8>,
 ) -> Result<()> {
     open_blob(key, sealed, uncompressed_length, scratch, plaintext)?;
-    if BlobId::of(plaintext) == expected {
-        Ok(())
-    } else {
-        plaintext.clear();
-        Err(FormatError { what: WHAT, reason: Reason::Hash })
-    }
+    check_id(BlobId::of(plaintext), expected).inspect_err(|_| plaintext.clear())
 }
 
 /// Proves a blob as `decode_blob_into` does, for callers that need no plaintext: one that is not compressed is nowhere
@@ -127,11 +122,11 @@ pub fn prove_blob(
     if uncompressed_length.is_some() {
         return decode_blob_into(key, sealed, uncompressed_length, expected, scratch, plaintext);
     }
-    if BlobId(seal::hash_of_content(key, sealed)?) == expected {
-        Ok(())
-    } else {
-        Err(FormatError { what: WHAT, reason: Reason::Hash })
-    }
+    check_id(BlobId(seal::hash_of_content(key, sealed)?), expected)
+}
+
+fn check_id(found: BlobId, expected: BlobId) -> Result<()> {
+    if found == expected { Ok(()) } else { Err(FormatError { what: WHAT, reason: Reason::Hash }) }
 }
 
 /// Proves a blob and seals it anew for another repository, as compressed as it was.
