@@ -284,6 +284,15 @@ impl Context {
         self.monitor.problem(problem);
     }
 
+    /// Awaits work for so long, as [`Self::unless_stopped`] does. `None` when the time is over; the end of the run is an error.
+    pub async fn limited<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Result<Option<T>, Stop> {
+        if let Ok(done) = self.within(limit, Stop::TimeLimit).unless_stopped(work).await {
+            return Ok(Some(done));
+        }
+        self.check()?;
+        Ok(None)
+    }
+
     /// The same run, ending earlier; a nearer deadline stays.
     #[must_use]
     pub fn within(&self, limit: Duration, stop: Stop) -> Self {

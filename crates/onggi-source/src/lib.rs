@@ -28,6 +28,7 @@ pub mod hosts;
 mod marks;
 pub mod openstack;
 pub mod paths;
+mod percent;
 pub mod quantity;
 mod sabotage;
 pub mod secret;

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use bytes::Bytes;
@@ -305,6 +306,23 @@ pub struct RestoreRequest {
     pub to: Destination,
     /// The kind's own options, already checked by its `config.rs`.
     pub options: serde_json::Value,
+}
+
+impl RestoreRequest {
+    /// A request with the kind's options.
+    ///
+    /// # Panics
+    /// If the options are no plain data.
+    pub fn new(unit: Unit, to: Destination, options: &impl Serialize) -> Self {
+        Self { unit, to, options: serde_json::to_value(options).expect("options are plain data") }
+    }
+
+    /// The kind's options; where nothing was asked for, what they are by themselves.
+    pub(crate) fn options<T: DeserializeOwned + Default>(&self) -> Result<T> {
+        let options: Result<Option<T>, _> = serde_json::from_value(self.options.clone());
+        let options = options.map_err(|error| SourceError::Refused(format!("read the options: {error}")))?;
+        Ok(options.unwrap_or_default())
+    }
 }
 
 /// What a restore is going to do.

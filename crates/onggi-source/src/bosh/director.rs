@@ -29,6 +29,7 @@ pub use self::trust::Authorities;
 pub use self::visit::{Guest, Visit, Wait};
 use self::wire::{Ask, Wire};
 use crate::context::Context;
+use crate::percent::escape;
 
 type Result<T, E = DirectorError> = std::result::Result<T, E>;
 
@@ -86,14 +87,14 @@ impl Director {
 
     /// The manifest of a deployment, as the Director has it.
     pub async fn manifest(&self, cx: &Context, deployment: &str) -> Result<String> {
-        let ask = Ask::get(format!("/deployments/{}", address::escape(deployment)));
+        let ask = Ask::get(format!("/deployments/{}", escape(deployment)));
         let answer: DeploymentAnswer = self.call(cx, &ask).await?.json()?;
         Ok(answer.manifest)
     }
 
     /// The instances of a deployment, in the Director's order.
     pub async fn instances(&self, cx: &Context, deployment: &str) -> Result<Vec<Instance>> {
-        let ask = Ask::get(format!("/deployments/{}/vms?format=full", address::escape(deployment)));
+        let ask = Ask::get(format!("/deployments/{}/vms?format=full", escape(deployment)));
         let lines = self.run_task(cx, &ask).await?;
         lines.lines().filter(|line| !line.trim().is_empty()).map(|line| model::parse(line.as_bytes())).collect()
     }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 pub(super) use self::grpc::Grpc;
 use super::access::Access;
 use super::model::ClusterId;
-use crate::context::{Context, Stop};
+use crate::context::Context;
 use crate::source::{Result, SourceError};
 
 /// Connects to members.
@@ -132,9 +132,7 @@ pub(super) async fn limited<T>(
     what: &str,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    if let Ok(answer) = cx.within(limit, Stop::TimeLimit).unless_stopped(work).await {
-        return answer;
-    }
-    cx.check()?;
-    Err(SourceError::Unreachable(format!("{what}: no answer within {} seconds", limit.as_secs())))
+    cx.limited(limit, work).await?.unwrap_or_else(|| {
+        Err(SourceError::Unreachable(format!("{what}: no answer within {} seconds", limit.as_secs())))
+    })
 }

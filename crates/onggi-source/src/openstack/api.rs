@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::cloud::{Ask, Cloud, Service, document, escape, found, pages, remove, text};
+use super::cloud::{Ask, Cloud, Service, document, found, pages, remove, text};
 use super::error::{CloudError, Result};
 use crate::context::Context;
+use crate::percent::escape;
 
 /// The highest microversion of Nova that answers are understood in.
 const COMPUTE: u32 = 90;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::cloud::{Ask, Cloud, Service, document, list, pages, remove, text};
 use super::{Openstack, api, mark};
 use crate::context::{Context, Progress};
+use crate::percent::escape;
 use crate::source::{Result, SourceError, Unit};
 
 /// Between two looks at a server.
@@ -158,7 +159,7 @@ pub(super) async fn network(
 /// The security group of a captured one's name; made with its rules, where there is none.
 pub(super) async fn security_group(cx: &Context, cloud: &dyn Cloud, captured: &Value) -> Result<String> {
     let name = text(captured, "name");
-    let path = format!("/security-groups?name={}", super::cloud::escape(name));
+    let path = format!("/security-groups?name={}", escape(name));
     let there = pages(cx, cloud, Service::Network, path, "security_groups", None).await?;
     if let Some(found) = there.iter().find(|one| one["id"] == captured["id"]).or(there.first()) {
         return Ok(text(found, "id").to_owned());

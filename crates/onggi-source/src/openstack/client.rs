@@ -164,7 +164,7 @@ fn retry_after(answer: &Response) -> Duration {
 }
 
 async fn exchange(cx: &Context, request: RequestBuilder) -> Result<Response, Fault> {
-    match limited(cx, ANSWER, request.send()).await.map_err(Fault::Stopped)? {
+    match cx.limited(ANSWER, request.send()).await.map_err(Fault::Stopped)? {
         Some(Ok(answer)) => Ok(answer),
         Some(Err(error)) if error.is_connect() => Err(Fault::Connect(chain(&error.without_url()))),
         Some(Err(error)) => Err(Fault::Lost(chain(&error.without_url()))),
@@ -177,7 +177,7 @@ async fn body(cx: &Context, act: &str, mut answer: Response) -> Result<Bytes> {
     let lost = |text: String| CloudError::Unreachable(act.to_owned(), text);
     let mut whole = BytesMut::new();
     loop {
-        let piece = limited(cx, STALL, answer.chunk()).await?;
+        let piece = cx.limited(STALL, answer.chunk()).await?;
         match piece.ok_or_else(|| lost("its answer stopped coming".to_owned()))? {
             Ok(Some(piece)) if whole.len() + piece.len() <= BODY_BYTES_MAX => whole.extend_from_slice(&piece),
             Ok(Some(_)) => return Err(CloudError::Malformed(act.to_owned(), "it is too long".to_owned())),
@@ -185,15 +185,6 @@ async fn body(cx: &Context, act: &str, mut answer: Response) -> Result<Bytes> {
             Err(error) => return Err(lost(chain(&error.without_url()))),
         }
     }
-}
-
-/// `None` when the time is over; the end of the run is an error.
-async fn limited<T>(cx: &Context, limit: Duration, work: impl Future<Output = T>) -> Result<Option<T>, Stop> {
-    if let Ok(done) = cx.within(limit, Stop::TimeLimit).unless_stopped(work).await {
-        return Ok(Some(done));
-    }
-    cx.check()?;
-    Ok(None)
 }
 
 #[async_trait]

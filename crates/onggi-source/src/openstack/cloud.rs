@@ -3,8 +3,6 @@
 //! A request is a value; [`Client`](super::client::Client) sends it, and tests answer it from memory. Answers are kept as
 //! the documents that they are: fields that nobody here knows are stored like those that are read.
 
-use std::fmt::Write as _;
-
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::Method;
@@ -244,18 +242,6 @@ pub(super) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 /// The elements of a member that is a list.
 pub(super) fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
     value.get(key).and_then(Value::as_array).into_iter().flatten()
-}
-
-/// A name as a part of a query.
-pub(super) fn escape(name: &str) -> String {
-    name.bytes().fold(String::new(), |mut escaped, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            let _ = write!(escaped, "%{byte:02X}"); // a string takes everything
-        }
-        escaped
-    })
 }
 
 #[cfg(test)]

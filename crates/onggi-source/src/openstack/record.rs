@@ -3,9 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::api;
-use super::cloud::{Ask, Cloud, Service, escape, found, list, text};
+use super::cloud::{Ask, Cloud, Service, found, list, text};
 use super::error::{CloudError, Result};
 use crate::context::{Context, Problem};
+use crate::percent::escape;
 
 /// Server, flavor, image, volumes, ports, networks, security groups, key and group.
 pub(super) async fn documents(cx: &Context, cloud: &dyn Cloud, server: &Value) -> Result<Value> {

@@ -16,6 +16,7 @@ use super::upload::{Form, Wanted, marked, upload};
 use super::{Openstack, api, build, capture, mark};
 use crate::context::{Context, Destination, Problem};
 use crate::path::TreePath;
+use crate::percent::escape;
 use crate::source::{Proof, Restore, RestorePlan, RestoreRequest, Result, SourceError, Stored};
 
 /// Between two looks at a console.
@@ -95,9 +96,7 @@ impl<'a> IntoCloud<'a> {
         request: &'a RestoreRequest,
         from: &'a dyn Stored,
     ) -> Result<Self> {
-        let options: Option<RestoreOptions> = serde_json::from_value(request.options.clone())
-            .map_err(|error| SourceError::Refused(format!("options of the restore: {error}")))?;
-        let mut options = options.unwrap_or_default();
+        let mut options: RestoreOptions = request.options()?;
         if request.to == Destination::Scratch {
             // Nothing that is rehearsed may speak with what works.
             options = RestoreOptions { network: Some(plan::NONE.to_owned()), ..RestoreOptions::default() };
@@ -224,7 +223,7 @@ impl<'a> IntoCloud<'a> {
             return Ok(None);
         }
         let cloud = &*self.planned.cloud;
-        let path = format!("/os-keypairs/{}", super::cloud::escape(name));
+        let path = format!("/os-keypairs/{}", escape(name));
         if super::cloud::found(cx, cloud, Ask::get(Service::Compute, path)).await?.is_some() {
             return Ok(Some(name.to_owned()));
         }

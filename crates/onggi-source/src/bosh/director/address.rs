@@ -1,6 +1,6 @@
 //! Where something listens: a host and a port, out of all the forms in which operators write them.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use http::Uri;
 use http::uri::Authority;
@@ -47,18 +47,6 @@ pub(super) fn path_of(location: &str) -> Option<String> {
     uri.path_and_query().map(|path| path.as_str().to_owned()).filter(|path| path.starts_with('/'))
 }
 
-/// A name as a part of a path.
-pub(super) fn escape(name: &str) -> String {
-    name.bytes().fold(String::new(), |mut escaped, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            let _ = write!(escaped, "%{byte:02X}"); // a string takes everything
-        }
-        escaped
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +74,5 @@ mod tests {
         for location in ["/tasks/7?x=1", "https://elsewhere.example:99/tasks/7?x=1"] {
             assert_eq!(path_of(location).unwrap(), "/tasks/7?x=1");
         }
-        assert_eq!(escape("cf-dep/..?"), "cf-dep%2F..%3F");
     }
 }

@@ -18,6 +18,7 @@ use tower_service::Service as _;
 
 use super::address::Address;
 use super::{DirectorError, Result};
+use crate::percent::unescape;
 
 /// The port of SSH.
 const SSH_PORT: u16 = 22;
@@ -162,19 +163,6 @@ fn hidden(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return "…".to_owned() };
     let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
     format!("{scheme}://{place}")
-}
-
-/// `%2F` is a slash.
-fn unescape(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        let byte = code.filter(|_| *first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        rest = if byte.is_some() { &after[2..] } else { after };
-        bytes.push(byte.unwrap_or(*first));
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

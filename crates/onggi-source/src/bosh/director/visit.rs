@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::address::escape;
 use super::model::{Host, Instance, SetupResult, SshOrder, SshParameters, SshTarget, parse};
 use super::wire::Ask;
 use super::{Director, DirectorError, Result};
 use crate::context::{Context, Problem, Stop};
+use crate::percent::escape;
 
 /// How long taking leave may last in all.
 const LEAVE: Duration = Duration::from_mins(2);

@@ -175,9 +175,9 @@ impl Wire {
         request: Request<Full<Bytes>>,
         path: &str,
     ) -> Result<Answer, Fault> {
-        let connected = limited(cx, CONNECT, self.connect(address)).await.map_err(Fault::Stopped)?;
+        let connected = cx.limited(CONNECT, self.connect(address)).await.map_err(Fault::Stopped)?;
         let stream = connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into())).map_err(Fault::Connect)?;
-        let answered = limited(cx, ANSWER, answer(stream, request, path)).await.map_err(Fault::Stopped)?;
+        let answered = cx.limited(ANSWER, answer(stream, request, path)).await.map_err(Fault::Stopped)?;
         answered.unwrap_or_else(|| Err("it does not answer in time".to_owned())).map_err(Fault::Lost)
     }
 
@@ -229,15 +229,6 @@ async fn answer(stream: Box<dyn Stream>, request: Request<Full<Bytes>>, path: &s
         Either::Left((answer, _)) => answer,
         Either::Right((_, exchange)) => exchange.await,
     }
-}
-
-/// `None` when the time is over; the end of the run is an error.
-async fn limited<T>(cx: &Context, limit: Duration, work: impl Future<Output = T>) -> Result<Option<T>, Stop> {
-    if let Ok(done) = cx.within(limit, Stop::TimeLimit).unless_stopped(work).await {
-        return Ok(Some(done));
-    }
-    cx.check()?;
-    Ok(None)
 }
 
 fn certificate_fault(error: &io::Error) -> Option<&rustls::Error> {

@@ -10,7 +10,7 @@ use http::{StatusCode, header};
 use reqwest::Response;
 use tokio::sync::mpsc;
 
-use super::{Client, How, STALL, body, limited};
+use super::{Client, How, STALL, body};
 use crate::chain::chain;
 use crate::context::{Context, Stop};
 use crate::openstack::cloud::{Answer, Fetched, Pieces, Service};
@@ -32,7 +32,7 @@ struct Body {
 impl Pieces for Body {
     async fn next(&mut self, cx: &Context) -> Result<Option<Bytes>> {
         let lost = |text: String| CloudError::Unreachable(format!("download image {}", self.image), text);
-        match limited(cx, STALL, self.answer.chunk()).await? {
+        match cx.limited(STALL, self.answer.chunk()).await? {
             Some(Ok(piece)) => Ok(piece),
             Some(Err(error)) => Err(lost(chain(&error.without_url()))),
             None => Err(lost(format!("no byte came in {} s", STALL.as_secs()))),
