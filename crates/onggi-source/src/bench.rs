@@ -1,5 +1,7 @@
 //! A world and a monitor for tests: seeded, in memory, with tokio's clock (paused or not, as the test says).
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,6 +13,8 @@ use secrecy::SecretString;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
+use crate::carrier::SystemLauncher;
+use crate::config::Surroundings;
 use crate::context::{Context, Monitor, Problem, Progress, Purpose, RunId, Spool, Stop, World};
 use crate::item::Layout;
 use crate::secret::{SecretReference, Secrets};
@@ -43,6 +47,22 @@ impl Bench {
         let memory = Arc::new(Semaphore::new(MEMORY_BYTES));
         let cx = Context::new(RunId::from(run), Purpose::Backup, world, seen.clone(), memory, receiver);
         Self { cx, seen, stop }
+    }
+}
+
+/// What a source of this name is built with on the bench: real processes, no secret, marks in this folder.
+pub fn surroundings(source: &str, state: &Path) -> Surroundings {
+    Surroundings {
+        source: source.to_owned(),
+        host: "here".to_owned(),
+        working_directory: PathBuf::from("/"),
+        state: state.to_owned(),
+        never: Vec::new(),
+        environment: BTreeMap::new(),
+        programs: Vec::new(),
+        launcher: Arc::new(SystemLauncher),
+        secrets: Arc::new(NoSecrets),
+        attended: false,
     }
 }
 

@@ -141,7 +141,7 @@ impl Source for Etcd {
         request: &'a RestoreRequest,
         from: &'a dyn Stored,
     ) -> Result<Box<dyn Restore + 'a>> {
-        let options = RestoreOptions::of(request)?;
+        let options: RestoreOptions = request.options()?;
         if let Some(placement) = options.pki {
             return Ok(Box::new(pki::restore::plan(self, cx, request, (placement, options.target), from).await?));
         }

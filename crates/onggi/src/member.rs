@@ -285,6 +285,27 @@ pub fn surroundings_without_repository(session: &Session, name: &str) -> Surroun
     surroundings_at(session, name, None)
 }
 
+/// The source that a command of one kind is about, named or the only one of that kind: its configuration, and what it is
+/// built with. `of_kind` takes it if it is one.
+pub async fn only_source<T>(
+    session: &Session,
+    wanted: Option<&str>,
+    kind: &str,
+    of_kind: impl Fn(&SourceConfig) -> Option<T>,
+) -> Result<(T, Surroundings), Failure> {
+    let config = session.config().await?.ok_or_else(|| {
+        Failure::usage("read the sources").because("there is no configuration").hint("onggi config check --config FILE")
+    })?;
+    let sources = config.sources.iter().filter(|(name, _)| wanted.is_none_or(|wanted| wanted == name.as_str()));
+    let mut sources = sources.filter_map(|(name, source)| Some((name, of_kind(&source.source)?)));
+    let because = match (sources.next(), sources.next()) {
+        (Some((name, config)), None) => return Ok((config, surroundings_without_repository(session, name))),
+        (None, _) => format!("there is no such source of kind {kind}"),
+        (Some(_), Some(_)) => "there are several".to_owned(),
+    };
+    Err(Failure::usage("choose the source").because(because).hint("say --source NAME"))
+}
+
 fn surroundings_at(session: &Session, name: &str, repository: Option<&Path>) -> Surroundings {
     let machine = &session.machine;
     Surroundings {

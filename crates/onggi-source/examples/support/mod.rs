@@ -1,14 +1,13 @@
 //! What the measuring tools share: this machine as a source sees it.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use onggi_source::carrier::SystemLauncher;
+use onggi_source::bench;
 use onggi_source::secret::Secrets;
 use onggi_source::spool::FileSpool;
 use onggi_source::{Result, RunId, SourceError, Spool, Surroundings, World};
@@ -44,16 +43,7 @@ pub fn lost(error: std::io::Error) -> SourceError {
 
 /// A source of this name on this machine.
 pub fn surroundings(source: &str, secrets: Arc<dyn Secrets>) -> Surroundings {
-    Surroundings {
-        source: source.to_owned(),
-        host: "here".to_owned(),
-        working_directory: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
-        state: PathBuf::from("/nonexistent"),
-        never: Vec::new(),
-        environment: BTreeMap::new(),
-        programs: Vec::new(),
-        launcher: Arc::new(SystemLauncher),
-        secrets,
-        attended: true,
-    }
+    let working_directory = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    let bench = bench::surroundings(source, Path::new("/nonexistent"));
+    Surroundings { working_directory, secrets, attended: true, ..bench }
 }

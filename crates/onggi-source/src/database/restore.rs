@@ -85,10 +85,7 @@ impl<'a> IntoServer<'a> {
         if source.config.preset.is_physical() {
             return Err(SourceError::Unsupported("restore of a physical copy other than into a directory"));
         }
-        let options: Options = match &request.options {
-            serde_json::Value::Null => Options::default(),
-            given => serde_json::from_value(given.clone()).map_err(|error| SourceError::Refused(error.to_string()))?,
-        };
+        let options: Options = request.options()?;
         let stored = from.facts().last().map(|facts| facts.notes.clone()).unwrap_or_default();
         let notes: Notes = serde_json::from_value(stored).unwrap_or_default(); // then nothing can be compared
         let own = source.database(&request.unit)?.unwrap_or_default().to_owned();

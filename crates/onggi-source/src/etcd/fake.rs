@@ -1,7 +1,6 @@
 //! A cluster for tests: members that answer as scripted and serve a file of a real one.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -12,8 +11,7 @@ use super::access::Access;
 use super::client::{Dial, HashAnswer, Member, Named, Piece, Pieces, Status, Told, Watching};
 use super::model::ClusterId;
 use super::{Etcd, EtcdConfig};
-use crate::bench::NoSecrets;
-use crate::carrier::SystemLauncher;
+use crate::bench::surroundings;
 use crate::config::Surroundings;
 use crate::context::Context;
 use crate::faults::Faults;
@@ -109,18 +107,7 @@ fn here() -> Surroundings {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let state = std::env::temp_dir().join(format!("onggi-etcd-{}-{number}", std::process::id()));
-    Surroundings {
-        source: "prod".to_owned(),
-        host: "here".to_owned(),
-        working_directory: PathBuf::from("/"),
-        state,
-        never: Vec::new(),
-        environment: BTreeMap::new(),
-        programs: Vec::new(),
-        launcher: Arc::new(SystemLauncher),
-        secrets: Arc::new(NoSecrets),
-        attended: false,
-    }
+    surroundings("prod", &state)
 }
 
 /// A way to the cluster that, once lost, stays lost.

@@ -73,8 +73,7 @@ impl<'a> ToHost<'a> {
         request: &'a RestoreRequest,
         from: &'a dyn Stored,
     ) -> Result<Self> {
-        let options: RestoreOptions =
-            serde_json::from_value(request.options.clone()).map_err(|error| SourceError::Refused(error.to_string()))?;
+        let options: RestoreOptions = request.options()?;
         let target = options.target.clone().unwrap_or_default();
         if onggi_node::check::absolute(target.as_bytes()).is_err() {
             return Err(SourceError::Refused("name an absolute path on the host with --target".to_owned()));

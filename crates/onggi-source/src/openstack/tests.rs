@@ -1,6 +1,5 @@
 //! The source over a cloud in memory.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,9 +8,7 @@ use tokio::sync::OnceCell;
 
 use super::fake::FakeCloud;
 use super::{Openstack, OpenstackConfig, mark};
-use crate::bench::{Bench, NoSecrets};
-use crate::carrier::SystemLauncher;
-use crate::config::Surroundings;
+use crate::bench::{Bench, surroundings};
 use crate::conformance::{self, Bed};
 use crate::context::{Context, Purpose};
 use crate::faults::Faults;
@@ -22,21 +19,6 @@ struct CloudBed {
     cloud: FakeCloud,
     state: tempfile::TempDir,
     keys: &'static str,
-}
-
-fn surroundings(state: &Path) -> Surroundings {
-    Surroundings {
-        source: "lab".to_owned(),
-        host: "h".to_owned(),
-        working_directory: "/".into(),
-        state: state.to_owned(),
-        never: Vec::new(),
-        environment: std::collections::BTreeMap::new(),
-        programs: Vec::new(),
-        launcher: Arc::new(SystemLauncher),
-        secrets: Arc::new(NoSecrets),
-        attended: false,
-    }
 }
 
 impl CloudBed {
@@ -50,7 +32,7 @@ impl CloudBed {
         let clouds: Vec<Arc<dyn super::cloud::Cloud>> = vec![Arc::new(self.cloud.clone())];
         Openstack {
             clouds: OnceCell::new_with(Some(clouds)),
-            ..Openstack::new(config, surroundings(self.state.path()))
+            ..Openstack::new(config, surroundings("lab", self.state.path()))
         }
     }
 

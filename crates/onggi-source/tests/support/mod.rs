@@ -1,12 +1,11 @@
 //! A folder with files, a source over it, and sinks that meddle.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use onggi_source::bench::{Bench, NoSecrets};
+use onggi_source::bench::{self, Bench};
 use onggi_source::carrier::{Launcher, SystemLauncher};
 use onggi_source::paths::{Paths, PathsConfig};
 use onggi_source::recorder::{RecordedTree, Recorder};
@@ -60,16 +59,11 @@ impl Folder {
 
     pub fn surroundings_with(&self, launcher: Arc<dyn Launcher>) -> Surroundings {
         Surroundings {
-            source: "hub".to_owned(),
             host: "host-1".to_owned(),
             working_directory: self.files.path().to_owned(),
-            state: self.state.path().join("marks"),
-            never: Vec::new(),
-            environment: BTreeMap::new(),
-            programs: Vec::new(),
             launcher,
-            secrets: Arc::new(NoSecrets),
             attended: true,
+            ..bench::surroundings("hub", &self.state.path().join("marks"))
         }
     }
 

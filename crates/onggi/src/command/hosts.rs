@@ -161,28 +161,18 @@ fn read_key(file: &std::path::Path) -> Result<String, Failure> {
 
 impl<'a> Fleet<'a> {
     async fn open(wanted: Option<&str>, session: &'a Session) -> Result<Self, Failure> {
-        let config = session.config().await?.ok_or_else(|| {
-            Failure::usage("read the sources")
-                .because("there is no configuration")
-                .hint("onggi config check --config FILE")
-        })?;
-        let fleets = config.sources.iter().filter_map(|(name, source)| match &source.source {
-            SourceConfig::Hosts(config) => Some((name, config)),
+        let of_kind = |source: &SourceConfig| match source {
+            SourceConfig::Hosts(config) => Some((**config).clone()),
             _ => None,
-        });
-        let fleets: Vec<_> = fleets.filter(|(name, _)| wanted.is_none_or(|wanted| wanted == name.as_str())).collect();
-        let [(name, config)] = fleets.as_slice() else {
-            let because = if fleets.is_empty() { "there is no such source of kind hosts" } else { "there are several" };
-            return Err(Failure::usage("choose the source").because(because).hint("say --source NAME"));
         };
-        let surroundings = member::surroundings_without_repository(session, name);
+        let (config, surroundings) = member::only_source(session, wanted, "hosts", of_kind).await?;
         let key = config.connect.key.as_ref().map(|key| {
             let key = key.to_str().and_then(|text| text.strip_prefix("file:")).map_or(key.clone(), PathBuf::from);
             session.machine.absolute(&key)
         });
         let public = key.map(|key| PathBuf::from(format!("{}.pub", key.display())));
         let cx = session.run(Purpose::Backup).context;
-        Ok(Self { session, hosts: Hosts::new((***config).clone(), surroundings), public, cx })
+        Ok(Self { session, hosts: Hosts::new(config, surroundings), public, cx })
     }
 
     fn own_key(&self) -> Result<String, Failure> {

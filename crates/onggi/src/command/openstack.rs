@@ -76,19 +76,10 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
 }
 
 async fn open(wanted: Option<&str>, session: &Session) -> Result<Openstack, Failure> {
-    let config = session.config().await?.ok_or_else(|| {
-        Failure::usage("read the sources").because("there is no configuration").hint("onggi config check --config FILE")
-    })?;
-    let sources = config.sources.iter().filter_map(|(name, source)| match &source.source {
-        SourceConfig::Openstack(config) => Some((name, config)),
+    let of_kind = |source: &SourceConfig| match source {
+        SourceConfig::Openstack(config) => Some((**config).clone()),
         _ => None,
-    });
-    let sources: Vec<_> = sources.filter(|(name, _)| wanted.is_none_or(|wanted| wanted == name.as_str())).collect();
-    let [(name, config)] = sources.as_slice() else {
-        let because =
-            if sources.is_empty() { "there is no such source of kind openstack" } else { "there are several" };
-        return Err(Failure::usage("choose the source").because(because).hint("say --source NAME"));
     };
-    let surroundings = member::surroundings_without_repository(session, name);
-    Ok(Openstack::new((***config).clone(), surroundings))
+    let (config, surroundings) = member::only_source(session, wanted, "openstack", of_kind).await?;
+    Ok(Openstack::new(config, surroundings))
 }

@@ -80,9 +80,7 @@ impl<'a> IntoPlatform<'a> {
             Some(root) => root.clone(),
             None => path_of(&self.request.unit)?,
         };
-        let options: Option<Options> = serde_json::from_value(self.request.options.clone())
-            .map_err(|error| SourceError::Refused(format!("options of the restore: {error}")))?;
-        let Options { instances } = options.unwrap_or_default();
+        let Options { instances } = self.request.options()?;
         let reader = Reader { cx, from: self.from };
         let record = reader.record(&root).await?;
         let (site, mut taken) = (active.site(), Vec::new());

@@ -1,17 +1,12 @@
 //! The source over a platform in memory.
 
-use std::path::Path;
-use std::sync::Arc;
-
 use async_trait::async_trait;
 
 use super::Bosh;
 use super::config::BoshConfig;
 use super::fake::FakePlatform;
 use super::mark::Marks;
-use crate::bench::{Bench, NoSecrets};
-use crate::carrier::SystemLauncher;
-use crate::config::Surroundings;
+use crate::bench::{Bench, surroundings};
 use crate::conformance::{self, Bed};
 use crate::context::{Context, Destination, Purpose};
 use crate::faults::Faults;
@@ -36,26 +31,11 @@ impl PlatformBed {
         ))
         .unwrap();
         assert_eq!(config.faults(), []);
-        Bosh::over(config, Marks::new(&surroundings(self.state.path())), Box::new(self.platform.clone()))
+        Bosh::over(config, Marks::new(&surroundings("cf", self.state.path())), Box::new(self.platform.clone()))
     }
 
     fn unit() -> Unit {
         Unit { id: "uuid/cf".into(), name: "cf".to_owned() }
-    }
-}
-
-fn surroundings(state: &Path) -> Surroundings {
-    Surroundings {
-        source: "cf".to_owned(),
-        host: "h".to_owned(),
-        working_directory: "/".into(),
-        state: state.to_owned(),
-        never: Vec::new(),
-        environment: std::collections::BTreeMap::new(),
-        programs: Vec::new(),
-        launcher: Arc::new(SystemLauncher::default()),
-        secrets: Arc::new(NoSecrets),
-        attended: false,
     }
 }
 
@@ -70,7 +50,7 @@ impl Bed for PlatformBed {
     }
 
     fn describe(&self) -> String {
-        let marks = Marks::new(&surroundings(self.state.path())).remnants().unwrap();
+        let marks = Marks::new(&surroundings("cf", self.state.path())).remnants().unwrap();
         format!("{} {marks:?}", self.platform.describe())
     }
 

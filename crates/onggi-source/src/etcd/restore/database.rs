@@ -2,7 +2,7 @@
 //! of the deltas behind. One pass, in the order of the keys; two if what was overwritten is left out. Where nothing
 //! comes behind and little is free, the file is taken as it is, and what changes is written at its end.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{Seek, Write};
 
@@ -112,13 +112,10 @@ pub(super) async fn amend<F: FileBytes + ?Sized, W: Write + Seek + Send>(
     changes: &Changes<'_>,
     out: W,
 ) -> Result<Written> {
-    let (buckets, _) = bolt.buckets().await?;
-    let named = |name: &[u8]| buckets.iter().find(|bucket| bucket.name == name);
-    let names: BTreeSet<&[u8]> = buckets.iter().map(|bucket| bucket.name.as_slice()).chain(NEEDED).collect();
     let mut writer = BoltWriter::amend(out, bolt.meta()).map_err(unwritten)?;
     let mut written = Written::default();
-    for name in names {
-        let bucket = named(name);
+    for (name, bucket) in &buckets(bolt).await? {
+        let (name, bucket) = (name.as_slice(), bucket.as_ref());
         match (name, bucket) {
             (b"key", Some(bucket)) => {
                 written.revision = last_revision(bolt, bucket).await?;
@@ -147,6 +144,13 @@ pub(super) async fn amend<F: FileBytes + ?Sized, W: Write + Seek + Send>(
     Ok(written)
 }
 
+/// The buckets of the file, and the names of those that a database must have beside them, in order.
+async fn buckets<F: FileBytes + ?Sized>(bolt: &Bolt<'_, F>) -> Result<BTreeMap<Vec<u8>, Option<Bucket>>> {
+    let (found, _) = bolt.buckets().await?;
+    let needed = NEEDED.into_iter().map(|name| (name.to_vec(), None));
+    Ok(needed.chain(found.into_iter().map(|bucket| (bucket.name.clone(), Some(bucket)))).collect())
+}
+
 async fn last_revision<F: FileBytes + ?Sized>(bolt: &Bolt<'_, F>, bucket: &Bucket) -> Result<i64> {
     match bolt.cursor(bucket, Direction::Backward).next().await? {
         Some(entry) => Ok(parse(entry.key)?.0.main),
@@ -167,13 +171,10 @@ pub(super) async fn write<F: FileBytes + ?Sized, W: Write + Seek + Send>(
     changes: &Changes<'_>,
     out: W,
 ) -> Result<Written> {
-    let (buckets, _) = bolt.buckets().await?;
-    let named = |name: &[u8]| buckets.iter().find(|bucket| bucket.name == name);
-    let names: BTreeSet<&[u8]> = buckets.iter().map(|bucket| bucket.name.as_slice()).chain(NEEDED).collect();
     let mut writer = BoltWriter::new(out, bolt.meta().page_bytes as usize).map_err(unwritten)?;
     let mut written = Written::default();
-    for name in names {
-        let bucket = named(name);
+    for (name, bucket) in &buckets(bolt).await? {
+        let (name, bucket) = (name.as_slice(), bucket.as_ref());
         writer.bucket(name, bucket.map_or(0, |bucket| bucket.sequence)).map_err(unwritten)?;
         let mut put = |key: &[u8], value: &[u8]| writer.put(key, value).map_err(unwritten);
         match name {

@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::etcd::model::ClusterId;
-use crate::source::{RestoreRequest, Result, SourceError};
 
 /// What etcd allows a database to grow to where nobody says otherwise, in bytes.
 pub const QUOTA_DEFAULT: u64 = 2 << 30;
@@ -88,17 +87,6 @@ pub enum Engine {
     Onggi,
     /// The program etcdutl, for versions that onggi does not know.
     Etcdutl,
-}
-
-impl RestoreOptions {
-    /// Reads what was asked for.
-    pub(in crate::etcd) fn of(request: &RestoreRequest) -> Result<Self> {
-        if request.options.is_null() {
-            return Ok(Self::default());
-        }
-        let options = serde_json::from_value(request.options.clone());
-        options.map_err(|error| SourceError::Refused(format!("read the options: {error}")))
-    }
 }
 
 impl Default for RestoreOptions {

@@ -63,11 +63,7 @@ pub async fn run(args: Pki, session: &Session) -> Result<Exit, Failure> {
             let chained = open(session, opened, &all, found).await?;
             chained.must_be_of_etcd()?;
             let options = RestoreOptions { pki: Some(placement), target: target.clone(), ..RestoreOptions::default() };
-            let request = RestoreRequest {
-                unit: chained.unit.clone(),
-                to: Destination::Beside,
-                options: serde_json::to_value(options).expect("options are plain data"),
-            };
+            let request = RestoreRequest::new(chained.unit.clone(), Destination::Beside, &options);
             Ok(exit.and(restore_and_show(session, &chained, &request, wanted).await?))
         })
         .await

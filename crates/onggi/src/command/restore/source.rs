@@ -11,7 +11,7 @@ use onggi_source::{
     Context, Destination, Proof, Purpose, RestorePlan, RestoreRequest, Source, SourceConfig, SourceError, Step, Unit,
     UnitId,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Args;
 use super::{database, etcd};
@@ -88,15 +88,11 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
                 some if some.contains(&Destination::Beside) => Destination::Beside,
                 some => some[0],
             };
-            let request = if chained.kind == HOSTS {
-                let options = args.hosts.options(target, args.in_place, &path);
-                let options = serde_json::to_value(options).expect("options are plain data");
-                RestoreRequest { unit: chained.unit.clone(), to: destination, options }
-            } else if chained.kind == OPENSTACK {
-                let options = serde_json::to_value(args.openstack.options()).expect("options are plain data");
-                RestoreRequest { unit: chained.unit.clone(), to: destination, options }
-            } else {
-                request(&chained, destination, (&args.etcd, &args.database), target, session)?
+            let unit = chained.unit.clone();
+            let request = match &chained.kind[..] {
+                HOSTS => RestoreRequest::new(unit, destination, &args.hosts.options(target, args.in_place, &path)),
+                OPENSTACK => RestoreRequest::new(unit, destination, &args.openstack.options()),
+                _ => request(&chained, destination, (&args.etcd, &args.database), target, session)?,
             };
             Ok(exit.and(restore_and_show(session, &chained, &request, wanted).await?))
         })
@@ -196,12 +192,12 @@ pub fn request(
     target: Option<PathBuf>,
     session: &Session,
 ) -> Result<RestoreRequest, Failure> {
-    let options = match &chained.kind[..] {
-        ETCD => serde_json::to_value(etcd.options(target, session)?).expect("options are plain data"),
-        DATABASE => database.options(),
-        _ => Value::Null,
-    };
-    Ok(RestoreRequest { unit: chained.unit.clone(), to, options })
+    let unit = chained.unit.clone();
+    Ok(match &chained.kind[..] {
+        ETCD => RestoreRequest::new(unit, to, &etcd.options(target, session)?),
+        DATABASE => RestoreRequest::new(unit, to, &database.options()),
+        _ => RestoreRequest::new(unit, to, &()),
+    })
 }
 
 /// Restores in a run of its own, and says that it is done.
