@@ -32,7 +32,7 @@ pub(super) struct State {
     pub(super) images: BTreeMap<String, Value>,
     files: BTreeMap<String, Vec<u8>>,
     volumes: BTreeMap<String, Value>,
-    snapshots: BTreeMap<String, Value>,
+    pub(super) snapshots: BTreeMap<String, Value>,
     made: usize,
 }
 

@@ -37,10 +37,11 @@ impl Openstack {
                 let (id, name) = (text(thing, "id").to_owned(), text(thing, "name").to_owned());
                 Orphan { kind, id, name, project: project.clone(), why }
             };
-            let mut images = api::images(cx, &**cloud, &[(mark::SOURCE, &self.label)]).await?;
-            images.retain(|image| mark::is_own_image(image, &self.label));
+            // Of all, because the snapshots of another onggi's images bear the same names.
+            let images = api::images(cx, &**cloud, &[]).await?;
             let of_run = |thing: &Value| mark::whose(thing).filter(|_| is_free).map(|(run, _)| format!("of run {run}"));
-            found.extend(images.iter().filter_map(|image| Some(add("image", image, of_run(image)?))));
+            let own = images.iter().filter(|image| mark::is_own_image(image, &self.label));
+            found.extend(own.filter_map(|image| Some(add("image", image, of_run(image)?))));
             if !cloud.has(cx, Service::Volume).await? {
                 continue;
             }

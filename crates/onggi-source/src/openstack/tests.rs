@@ -117,3 +117,21 @@ async fn what_a_dead_run_left_is_found_and_stored_by_another_process() {
     let lines = sink.commit(facts).unwrap().lines();
     assert!(lines.iter().any(|line| line.contains("disks/01-v.raw")), "{lines:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_is_an_orphan_only_when_no_image_of_anybody_has_it() {
+    let bed = CloudBed::new("{cloud: c}");
+    let devices = json!([{"snapshot_id": "held"}]).to_string();
+    let image = json!({
+        "id": "other", "name": "onggi-r1-s", "status": "active", mark::SOURCE: "elsewhere/lab", mark::SERVER: "s",
+        "block_device_mapping": devices,
+    });
+    bed.cloud.state().images.insert("other".to_owned(), image);
+    for id in ["held", "left"] {
+        let snapshot = json!({"id": id, "name": "snapshot for onggi-r1-s", "status": "available", "metadata": {}});
+        bed.cloud.state().snapshots.insert(id.to_owned(), snapshot);
+    }
+    let (bench, source) = (Bench::new("r2"), bed.openstack());
+    let found = source.orphans(&bench.cx).await.unwrap();
+    assert_eq!(found.iter().map(|orphan| orphan.id.as_str()).collect::<Vec<_>>(), ["left"], "{found:?}");
+}
