@@ -22,8 +22,6 @@ use crate::item::{Content, Item, Metadata, Version};
 use crate::path::TreePath;
 use crate::source::{Base, Capture, Facts, Items, Result, SourceError, Unit};
 
-/// Artifacts that are carried away at once.
-const ARTIFACTS_MAX: usize = 10;
 /// Channels for one artifact.
 const SHARES_MAX: usize = 4;
 /// A share below this is not worth a channel of its own, in bytes.
@@ -74,7 +72,8 @@ impl BoshCapture<'_> {
         };
         reading.folders().await?;
         let artifacts = site.artifacts(Of::Backup);
-        each(ARTIFACTS_MAX, &artifacts, async |made: &Made| reading.artifact(made).await).await?;
+        let width = usize::from(self.source.config.drain.parallel_max);
+        each(width, &artifacts, async |made: &Made| reading.artifact(made).await).await?;
         let Gathered { mut artifacts, external } =
             reading.gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
         // Sorted, so that what says the same is the same.

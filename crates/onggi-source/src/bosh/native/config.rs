@@ -16,6 +16,8 @@ use crate::secret::{SecretKey, SecretReference};
 const LOCK_TIME_MAX: Duration = Duration::from_mins(30);
 /// Deployments at once.
 const DEPLOYMENTS_DEFAULT: u16 = 2;
+/// Artifacts at once, as the contract of backup scripts has it.
+const ARTIFACTS_DEFAULT: u16 = 10;
 
 /// A BOSH Director, or what it deploys, backed up by the scripts of its jobs.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -142,14 +144,22 @@ pub struct Excluded {
 }
 
 /// How artifacts are carried away.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 #[schemars(rename = "BoshDrain")]
 pub struct Drain {
+    /// How many artifacts of a unit travel at once.
+    pub parallel_max: u16,
     /// Whether a file with the path, size and time of the last backup's is taken over unread.
     pub incremental: Incremental,
     /// What the instances prove with SHA-256 of their own.
     pub verify: Verify,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { parallel_max: ARTIFACTS_DEFAULT, incremental: Incremental::default(), verify: Verify::default() }
+    }
 }
 
 /// Whether unchanged files are taken over.
@@ -213,6 +223,10 @@ impl BoshConfig {
             }
         }
         faults.extend(self.director.as_ref().and_then(|api| api.client_secret.fault("director.client-secret")));
+        if self.drain.parallel_max == 0 {
+            let remedy = "write 1 or more, or remove it for 10";
+            faults.push(ConfigFault::new("drain.parallel-max", "nothing travels at all", remedy));
+        }
         let lists = [
             ("include.deployments", &self.include.deployments),
             ("exclude.deployments", &self.exclude.deployments),
@@ -275,4 +289,20 @@ fn fits(list: &[String], name: &str) -> bool {
         }
     }
     patterns.exclude(name.as_bytes(), Asked::Above)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_of_nothing_at_once_is_refused() {
+        let keys = "mode: director\nconnect: {host: d, user: u, key: \"env:K\", host-key: \"SHA256:x\"}\ndrain: ";
+        let faults = |drain: &str| {
+            let config: BoshConfig = serde_saphyr::from_str(&format!("{keys}{drain}")).unwrap();
+            config.faults().into_iter().map(|fault| fault.key).collect::<Vec<_>>()
+        };
+        assert_eq!(faults("{parallel-max: 0}"), ["drain.parallel-max"]);
+        assert_eq!(faults("{verify: paranoid}"), Vec::<String>::new());
+    }
 }

@@ -66,7 +66,8 @@ impl Bed for PlatformBed {
 
 #[tokio::test(start_paused = true)]
 async fn it_passes_the_suite_of_all_sources() {
-    conformance::check(|| PlatformBed::new("")).await;
+    // With more at once the order of calls is the threads' affair, and one seed makes the same calls no more.
+    conformance::check(|| PlatformBed::new("drain: {parallel-max: 1}")).await;
 }
 
 /// One backup, as far as its items are stored.
