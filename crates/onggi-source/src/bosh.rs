@@ -11,6 +11,7 @@ pub mod artifact;
 pub mod backup;
 pub mod cleanup;
 mod command;
+pub mod deployment;
 pub mod director;
 mod drain;
 mod entrance;

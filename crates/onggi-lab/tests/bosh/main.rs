@@ -6,6 +6,7 @@
 
 mod artifact;
 mod contract;
+mod deployment;
 mod failure;
 mod jumpbox;
 mod signal;

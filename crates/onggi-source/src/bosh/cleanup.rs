@@ -25,6 +25,11 @@ pub async fn restore(cx: &Context, platform: &Platform) -> Result<(), Faults> {
 }
 
 impl Platform {
+    /// Leaves a platform that was only found.
+    pub async fn abandon(&self, cx: &Context) -> Result<(), Faults> {
+        self.clean_up(cx).await
+    }
+
     /// Removes what this run made and closes the doors that it opened. Nothing stops it.
     pub(crate) async fn clean_up(&self, cx: &Context) -> Result<(), Faults> {
         let cx = &cx.for_cleanup(UNDOING_MAX);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use futures::{FutureExt as _, StreamExt as _};
 
+use super::director::Route;
 use super::fault::{Cause, Fault, Faults};
 use super::instance::{Instance, Job, Shared, Target};
 use super::metadata::{self, Metadata};
@@ -116,8 +117,13 @@ pub struct Platform {
 impl Platform {
     /// Enters every instance and asks its jobs what they have. If that fails, who was let in is let out again.
     pub async fn find(cx: &Context, finding: Finding) -> Result<Self, Faults> {
+        Self::find_through(cx, finding, None).await
+    }
+
+    /// The same by a detour.
+    pub async fn find_through(cx: &Context, finding: Finding, route: Option<Arc<Route>>) -> Result<Self, Faults> {
         let Finding { name, mode, targets, releases, doors, talk, version, owed } = finding;
-        let search = Search { releases: releases.as_deref(), talk: &*talk, version: &version, mode };
+        let search = Search { releases: releases.as_deref(), talk: &*talk, version: &version, mode, route };
         talk.say(Level::Info, "Looking for scripts");
         let work: Vec<_> = targets.iter().map(|target| search.instance(cx, target).boxed()).collect();
         let mut found: Vec<_> = futures::stream::iter(work).buffered(WIDTH).collect().await;
@@ -226,13 +232,14 @@ struct Search<'a> {
     talk: &'a dyn Talk,
     version: &'a str,
     mode: Mode,
+    route: Option<Arc<Route>>,
 }
 
 impl Search<'_> {
     /// The instance, unless there is nothing to do with its kind, and what went wrong. One that failed is kept, too: its
     /// door is still to be closed.
     async fn instance(&self, cx: &Context, target: &Target) -> (Option<Instance>, Vec<Fault>) {
-        let remote = Remote::new(target.login.clone(), target.witness.clone());
+        let remote = Remote::through(target.login.clone(), target.witness.clone(), self.route.clone());
         let name = format!("{}/{}", target.group, target.id);
         let fault = |cause: Cause| vec![Fault::Instance { instance: name.clone(), cause }];
         let (jobs, faults) = match remote.run(cx, command::OPERATING_SYSTEM).await {

@@ -9,6 +9,7 @@ use onggi_ssh::{Event, Login, Opened, Pipe, Session, SshError, login::LOGIN};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::command;
+use super::director::{Address, Route};
 use super::instance::Witness;
 use crate::chain::chain;
 use crate::context::{Context, Stop};
@@ -34,6 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub struct Remote {
     login: Login,
     witness: Option<Witness>,
+    route: Option<Arc<Route>>,
     links: Mutex<Vec<Link>>,
 }
 
@@ -112,7 +114,12 @@ fn keep(kept: &mut Vec<u8>, bytes: &[u8], bytes_max: usize) {
 impl Remote {
     /// The way; nothing is touched.
     pub fn new(login: Login, witness: Option<Witness>) -> Self {
-        Self { login, witness, links: Mutex::default() }
+        Self::through(login, witness, None)
+    }
+
+    /// The same by a detour.
+    pub fn through(login: Login, witness: Option<Witness>, route: Option<Arc<Route>>) -> Self {
+        Self { login, witness, route, links: Mutex::default() }
     }
 
     /// Runs a command to its end; what it wrote.
@@ -289,13 +296,22 @@ impl Remote {
     async fn connect(&self, cx: &Context) -> Result<Link, SshError> {
         let limit = cx.world.elapsed() + LOGIN;
         let session = tokio::select! {
-            session = onggi_ssh::login(&self.login) => session?,
+            session = self.login() => session?,
             () = cx.world.reach(limit) => return Err(SshError::Unreachable("it does not answer in time".into())),
         };
         if let (Some(witness), Some(key)) = (&self.witness, session.host_key()) {
             witness(&key);
         }
         Ok(Link { session: Arc::new(session), room: Arc::new(Semaphore::new(CHANNELS_MAX)) })
+    }
+}
+
+impl Remote {
+    async fn login(&self) -> Result<Session, SshError> {
+        let Some(route) = &self.route else { return onggi_ssh::login(&self.login).await };
+        let address = Address { host: self.login.host.clone(), port: self.login.port };
+        let stream = route.dial(&address).await.map_err(|error| SshError::Unreachable(error.into()))?;
+        onggi_ssh::login_over(&self.login, stream).await
     }
 }
 

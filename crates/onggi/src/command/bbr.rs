@@ -4,19 +4,23 @@
 //! Nothing of it goes through the rest of the command line: its words, its streams and its codes are its own.
 
 mod act;
+mod all;
+mod deployment;
 mod director;
 mod flag;
 mod help;
 mod host;
 mod report;
+mod route;
 mod signal;
 mod voice;
 mod words;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use onggi_source::bosh::director::Route;
 use onggi_source::bosh::{Owed, VERSION};
 use onggi_source::{Context, Monitor, Problem, Progress, Purpose, RunId, Stop};
 use tokio::sync::{Semaphore, watch};
@@ -34,8 +38,8 @@ const MEMORY_BYTES: usize = 64 << 20;
 
 /// Does what `bbr` does with these words, as a program of its own.
 ///
-/// Backs up and restores BOSH directors with the scripts of their jobs. Words, streams, exit codes and artifact directories
-/// are those of the program `bbr`; a link of that name to onggi takes its place. Deployments are refused.
+/// Backs up and restores BOSH directors and deployments with the scripts of their jobs. Words, streams, exit codes and
+/// artifact directories are those of the program `bbr`; a link of that name to onggi takes its place.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  onggi bbr director --host 10.0.0.6 --username bbr --private-key-path bbr.pem pre-backup-check\n  \
@@ -58,6 +62,8 @@ pub struct Run {
     pub cx: Context,
     /// What is to be undone.
     pub owed: Owed,
+    /// The detour to all that is reached, once it is known.
+    pub route: OnceLock<Result<Arc<Route>, String>>,
 }
 
 /// Does it.
@@ -95,7 +101,7 @@ fn start(request: &Request, machine: Machine, version: &str) -> ExitCode {
     let (stop, stopped) = watch::channel(None);
     let voice = Arc::new(Voice::new(machine.clock(), request.debug));
     let cx = context(&machine, stopped, request.verb.purpose());
-    let run = Run { voice: Arc::clone(&voice), machine, cx, owed: Owed::default() };
+    let run = Run { voice: Arc::clone(&voice), machine, cx, owed: Owed::default(), route: OnceLock::new() };
     let tail = Tail { run: &run, stop, verb: &request.verb };
     let ended = runtime.block_on(tail.watch(perform(&run, request, version)));
     let code = report::show(&run, request, ended);
@@ -107,6 +113,7 @@ fn start(request: &Request, machine: Machine, version: &str) -> ExitCode {
 async fn perform(run: &Run, request: &Request, version: &str) -> report::Result {
     match &request.parent {
         Parent::Director(access) => director::perform(run, access, &request.verb, version).await,
+        Parent::Deployment(client) => deployment::perform(run, client, &request.verb, version).await,
     }
 }
 

@@ -11,7 +11,8 @@ use tokio::sync::OnceCell;
 use super::config::{Api, BoshConfig, Connect, Trust};
 use super::platform::{Real, told};
 use super::site::{Gate, Site};
-use crate::bosh::director::{Address, Authorities, Director, Guest, Host, Jobs, Route, Target as Place, Visit, Wait};
+use crate::bosh::deployment;
+use crate::bosh::director::{Address, Authorities, Director, Guest, Jobs, Route, Target as Place, Visit, Wait};
 use crate::bosh::{Finding, Level, Mode, Owed, Platform, Releases, Talk, Target, VERSION};
 use crate::chain::chain;
 use crate::config::Surroundings;
@@ -71,7 +72,8 @@ impl Gate for Machine {
             (Trust::Pinned, Some(key)) => onggi_ssh::Trust::Pinned(key.clone()),
             _ => onggi_ssh::Trust::Files(self.known_hosts()),
         };
-        let login = login(cx, address, self.connect.user.clone(), Arc::new(key), trust);
+        let login = Login::new(address.host, address.port, self.connect.user.clone(), trust, cx.world.now());
+        let login = Login { keys: vec![Arc::new(key)], ..login };
         let finding = finding(cx, unit, Mode::Director, vec![Target::director(login, None)], None);
         let platform = found(cx, Platform::find(cx, finding).await)?;
         Ok(Box::new(Real::new(without(platform, &self.config), None, None)))
@@ -128,7 +130,9 @@ impl Deployments {
         let manifest = self.director(cx).await?.manifest(cx, &unit.name).await?;
         let jobs: Box<dyn Releases> = Box::new(Jobs::parse(&manifest)?);
         let key = Arc::new(key);
-        let targets = visit.hosts().iter().map(|host| target(cx, host, &key)).collect::<Result<Vec<_>>>()?;
+        let targets: std::result::Result<Vec<_>, _> =
+            visit.hosts().iter().map(|host| deployment::target(cx, host, &key)).collect();
+        let targets = targets.map_err(|cause| SourceError::Denied(cause.to_string()))?;
         let platform = Platform::find(cx, finding(cx, unit, Mode::Deployment, targets, Some(jobs))).await;
         Ok((found(cx, platform)?, manifest))
     }
@@ -174,27 +178,6 @@ impl Gate for Deployments {
         let visit = Visit::recall(cx, director, &unit.name, &instances, user);
         visit.leave(Wait::Briefly).await.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
     }
-}
-
-fn target(cx: &Context, host: &Host, key: &Arc<PrivateKey>) -> Result<Target> {
-    if host.host_key.is_empty() {
-        let text = format!("the Director knows no host key of {}/{}", host.group, host.id);
-        return Err(SourceError::Denied(text));
-    }
-    let trust = onggi_ssh::Trust::Pinned(host.host_key.trim().to_owned());
-    let login = login(cx, Address::parse(&host.address, SSH_PORT)?, host.user.clone(), key.clone(), trust);
-    Ok(Target {
-        group: host.group.clone(),
-        index: host.index.clone(),
-        id: host.id.clone(),
-        is_bootstrap: host.bootstrap,
-        login,
-        witness: None,
-    })
-}
-
-fn login(cx: &Context, address: Address, user: String, key: Arc<PrivateKey>, trust: onggi_ssh::Trust) -> Login {
-    Login { keys: vec![key], ..Login::new(address.host, address.port, user, trust, cx.world.now()) }
 }
 
 fn finding(

@@ -39,7 +39,8 @@ pub async fn act(
         (Verb::Check, _) => backup::check(cx, platform).await,
         (Verb::Backup(how), _) => {
             let parent = parent(run, how.parent.as_deref());
-            let request = backup::Request { parent: &parent, zone: voice.zone(), locking: Locking::On, manifest };
+            let locking = if how.is_lock_free { Locking::Off } else { Locking::On };
+            let request = backup::Request { parent: &parent, zone: voice.zone(), locking, manifest };
             backup::run(cx, platform, request).await
         }
         (Verb::BackupCleanup, _) => cleanup::backup(cx, platform).await,

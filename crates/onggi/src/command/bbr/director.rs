@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use onggi_source::bosh::{Entrance, Fault, Faults, Finding, Mode, Platform, Talk};
 
-use super::Run;
 use super::act::{act, conclude, prepare};
 use super::report::{self, Failed};
 use super::words::{Access, Verb};
+use super::{Run, route};
 
 /// The variable that asks for a host key that is known before.
 const STRICT_VARIABLE: &str = "ONGGI_BBR_STRICT_HOST_KEY";
@@ -46,7 +46,8 @@ async fn work(run: &Run, access: &Access, verb: &Verb, version: &str) -> Result<
         version: version.to_owned(),
         owed: run.owed.clone(),
     };
-    let platform = Platform::find(&run.cx, finding).await?;
+    let route = route::of(run).map_err(|cause| Fault::Finding { name: access.host.name.clone(), cause })?;
+    let platform = Platform::find_through(&run.cx, finding, Some(route)).await?;
     act(run, &run.voice, &platform, verb, &prepared, None).await
 }
 

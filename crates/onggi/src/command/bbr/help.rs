@@ -45,6 +45,15 @@ const fn value(name: &'static str, alias: Option<&'static str>, help: &'static s
     Flag { name, alias, variables: &[], takes_value: true, help }
 }
 
+const fn variable(
+    name: &'static str,
+    alias: Option<&'static str>,
+    variables: &'static [&'static str],
+    help: &'static str,
+) -> Flag {
+    Flag { name, alias, variables, takes_value: true, help }
+}
+
 const fn switch(name: &'static str, help: &'static str) -> Flag {
     Flag { name, alias: None, variables: &[], takes_value: false, help }
 }
@@ -70,7 +79,9 @@ const PARENT_FOLDER: Flag =
 const ARTIFACT: Flag = value("artifact-path", Some("a"), "The artifact directory itself");
 
 /// All of them.
-pub static PARENTS: &[Parent] = &[Parent {
+pub static PARENTS: &[Parent] = &[DIRECTOR, DEPLOYMENT];
+
+const DIRECTOR: Parent = Parent {
     name: "director",
     usage: "Back up and restore a BOSH director",
     flags: &[
@@ -87,7 +98,32 @@ pub static PARENTS: &[Parent] = &[Parent {
         command("restore", Some("r"), &[ARTIFACT], "Restore from an artifact directory"),
         command("restore-cleanup", None, &[], "Unlock and clean up after a restore that died"),
     ],
-}];
+};
+
+const DEPLOYMENT: Parent = Parent {
+    name: "deployment",
+    usage: "Back up and restore what a BOSH director deploys",
+    flags: &[
+        variable("target", Some("t"), &["BOSH_ENVIRONMENT"], "Address of the director's API"),
+        variable("username", Some("u"), &["BOSH_CLIENT"], "Client of the director"),
+        variable("password", Some("p"), &["BOSH_CLIENT_SECRET"], "Secret of the client"),
+        variable("deployment", Some("d"), &["BOSH_DEPLOYMENT"], "Name of the deployment"),
+        variable("ca-cert", None, &["CA_CERT", "BOSH_CA_CERT"], "Certificate of the director's authority, or its file"),
+        switch("all-deployments", "All deployments of the director"),
+        DEBUG,
+    ],
+    required: 3,
+    verbs: &[
+        command("pre-backup-check", Some("c"), &[], "Tell whether a backup could go its way"),
+        command("backup", Some("b"), &[PARENT_FOLDER, MANIFEST, LOCK_FREE], "Back up into a new artifact directory"),
+        command("backup-cleanup", None, &[], "Unlock and clean up after a backup that died"),
+        command("restore", Some("r"), &[ARTIFACT], "Restore from an artifact directory"),
+        command("restore-cleanup", None, &[], "Unlock and clean up after a restore that died"),
+    ],
+};
+
+const MANIFEST: Flag = switch("with-manifest", "Keep the manifest, with its secrets, beside the artifacts");
+const LOCK_FREE: Flag = switch("unsafe-lock-free", "Lock nothing: what is stored may not fit together");
 
 const EXAMPLE: &str = "Example:\n  onggi bbr director --host 10.0.0.6 --username bbr --private-key-path bbr.pem \
                        pre-backup-check\n";

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use onggi_source::bosh::Faults;
+use onggi_source::bosh::{Fault, Faults};
 
 use super::signal::{Ended, advice};
 use super::words::{Request, Verb};
@@ -27,18 +27,27 @@ pub struct Failed {
 impl Failed {
     /// What these faults mean to this verb.
     pub fn of(faults: &Faults, verb: &Verb) -> Self {
-        let is_backup = matches!(verb, Verb::Check | Verb::Backup(_));
-        let leaves_something = is_backup && faults.0.iter().any(onggi_source::bosh::Fault::leaves_something);
         Self {
             code: faults.exit_bits(),
-            text: listed(faults, onggi_source::bosh::Fault::whole),
-            trace: listed(faults, |fault| format!("{}\n{fault:?}", fault.whole())),
-            advice: leaves_something.then(|| advice(verb)),
+            text: listed(faults, &Fault::whole),
+            trace: listed(faults, &traced),
+            advice: wants_clean_up(faults, verb).then(|| advice(verb)),
         }
     }
 }
 
-fn listed(faults: &Faults, show: impl Fn(&onggi_source::bosh::Fault) -> String) -> String {
+/// Whether a backup left something that the clean-up takes away.
+pub fn wants_clean_up(faults: &Faults, verb: &Verb) -> bool {
+    matches!(verb, Verb::Check | Verb::Backup(_)) && faults.0.iter().any(Fault::leaves_something)
+}
+
+/// A fault with all that is known of it.
+pub fn traced(fault: &Fault) -> String {
+    format!("{}\n{fault:?}", fault.whole())
+}
+
+/// Faults, numbered.
+pub fn listed(faults: &Faults, show: &dyn Fn(&Fault) -> String) -> String {
     let mut text = format!("{} error(s) occurred:\n", faults.0.len());
     for (number, fault) in faults.0.iter().enumerate() {
         let _ = write!(text, "error {}:\n{}\n", number + 1, show(fault));

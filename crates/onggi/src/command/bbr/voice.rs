@@ -1,6 +1,9 @@
 //! Lines of the log, as `bbr` writes them, held back while a question is open.
 
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::tz::TimeZone;
@@ -9,6 +12,8 @@ use onggi_storage::Clock;
 
 /// Writes the log.
 pub struct Voice {
+    /// Instead of standard output, and what went there.
+    file: Option<Mutex<(File, String)>>,
     clock: Arc<dyn Clock>,
     zone: TimeZone,
     is_debug: bool,
@@ -25,7 +30,21 @@ struct State {
 impl Voice {
     /// One that writes to standard output.
     pub fn new(clock: Arc<dyn Clock>, is_debug: bool) -> Self {
-        Self { clock, zone: TimeZone::system(), is_debug, state: Mutex::default() }
+        Self { file: None, clock, zone: TimeZone::system(), is_debug, state: Mutex::default() }
+    }
+
+    /// One that writes to a new file, as it happens.
+    pub fn in_file(&self, path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path)?;
+        let file = Some(Mutex::new((file, String::new())));
+        let (clock, zone) = (Arc::clone(&self.clock), self.zone.clone());
+        Ok(Self { file, clock, zone, is_debug: self.is_debug, state: Mutex::default() })
+    }
+
+    /// What went to the file.
+    pub fn kept(&self) -> String {
+        let file = self.file.as_ref().map(|file| file.lock().unwrap_or_else(PoisonError::into_inner));
+        file.map(|file| file.1.clone()).unwrap_or_default()
     }
 
     /// In which its times are.
@@ -35,6 +54,12 @@ impl Voice {
 
     /// Writes a text as it is.
     pub fn plain(&self, text: &str) {
+        if let Some(file) = &self.file {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            file.1.push_str(text);
+            let _ = file.0.write_all(text.as_bytes()); // the run matters more than its log
+            return;
+        }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.is_paused {
             state.waiting.push_str(text);

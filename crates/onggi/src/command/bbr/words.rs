@@ -35,6 +35,32 @@ pub struct Request {
 pub enum Parent {
     /// A director.
     Director(Access),
+    /// What a Director deploys.
+    Deployment(Client),
+}
+
+/// How a Director is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// Where it is.
+    pub target: String,
+    /// The client.
+    pub user: String,
+    /// Its secret.
+    pub password: String,
+    /// Its authority: a certificate, or a file of it.
+    pub authority: Option<String>,
+    /// Which deployments.
+    pub choice: Choice,
+}
+
+/// Which deployments are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// The one of this name.
+    One(String),
+    /// All that there are.
+    All,
 }
 
 /// How a director is entered.
@@ -71,6 +97,10 @@ pub enum Verb {
 pub struct Backup {
     /// Where the artifact directory is made; here, if it is not said.
     pub parent: Option<PathBuf>,
+    /// The manifest of the deployment is kept beside the artifacts.
+    pub with_manifest: bool,
+    /// Jobs are not locked.
+    pub is_lock_free: bool,
 }
 
 /// Words that mean nothing.
@@ -103,11 +133,6 @@ pub fn parse(words: &[String], variable: &dyn Fn(&[&'static str]) -> Option<Stri
     match word.as_str() {
         "help" | "h" => return Ok(Asked::Help(Topic::Main)),
         "version" | "v" => return Ok(Asked::Version),
-        // `bbr` has it: whoever calls that must not take the end for a backup.
-        "deployment" => {
-            let error = "deployments are not served; keep the original bbr for them".to_owned();
-            return Err(Refusal { topic: Topic::Main, usage: None, error });
-        }
         _ => {}
     }
     let Some(parent) = help::PARENTS.iter().find(|parent| parent.name == word) else {
@@ -140,8 +165,14 @@ fn request(parent: &help::Parent, verb: &str, given: &Given, own: &Given) -> Res
     if let Some(flag) = required.find(|flag| !is_given(flag)) {
         return Err(format!("--{} flag is required.", flag.name));
     }
-    let verb = verb_of(verb, own)?;
-    let parent = Parent::Director(director(given)?);
+    let (parent, verb) = if parent.name == "director" {
+        (Parent::Director(director(given)?), verb_of(verb, own)?)
+    } else {
+        let choice = choice(given)?;
+        let verb = verb_of(verb, own)?;
+        fits(&choice, &verb)?;
+        (Parent::Deployment(client(given, choice)), verb)
+    };
     Ok(Request { parent, verb, debug: given.contains_key("debug") })
 }
 
@@ -150,11 +181,48 @@ fn director(given: &Given) -> Result<Access, String> {
     Ok(Access { host, user: given["username"].clone(), key: PathBuf::from(&given["private-key-path"]) })
 }
 
+fn choice(given: &Given) -> Result<Choice, String> {
+    let name = given.get("deployment").filter(|name| !name.is_empty());
+    match (name, given.contains_key("all-deployments")) {
+        (Some(name), false) => Ok(Choice::One(name.clone())),
+        (None, true) => Ok(Choice::All),
+        (Some(_), true) => Err("--deployment and --all-deployments exclude each other.".to_owned()),
+        (None, false) => Err("--deployment or --all-deployments flag is required.".to_owned()),
+    }
+}
+
+fn client(given: &Given, choice: Choice) -> Client {
+    Client {
+        target: given["target"].clone(),
+        user: given["username"].clone(),
+        password: given["password"].clone(),
+        authority: given.get("ca-cert").filter(|text| !text.is_empty()).cloned(),
+        choice,
+    }
+}
+
+/// What is done to all deployments must be safe to be done to each.
+fn fits(choice: &Choice, verb: &Verb) -> Result<(), String> {
+    match (choice, verb) {
+        (Choice::All, Verb::Backup(Backup { is_lock_free: true, .. })) => {
+            Err("--unsafe-lock-free cannot be used with --all-deployments.".to_owned())
+        }
+        (Choice::All, Verb::Restore { .. } | Verb::RestoreCleanup) => {
+            Err("--all-deployments cannot be restored; name one with --deployment.".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
 fn verb_of(name: &str, own: &Given) -> Result<Verb, String> {
     let path = own.get("artifact-path").filter(|path| !path.is_empty()).map(PathBuf::from);
     Ok(match name {
         "pre-backup-check" => Verb::Check,
-        "backup" => Verb::Backup(Backup { parent: path }),
+        "backup" => Verb::Backup(Backup {
+            parent: path,
+            with_manifest: own.contains_key("with-manifest"),
+            is_lock_free: own.contains_key("unsafe-lock-free"),
+        }),
         "backup-cleanup" => Verb::BackupCleanup,
         "restore" => Verb::Restore { artifact: path.ok_or("--artifact-path flag is required")? },
         _ => Verb::RestoreCleanup,
@@ -193,7 +261,7 @@ mod tests {
     fn every_verb_and_alias_is_read() {
         check(&format!("{DIRECTOR} pre-backup-check"), Verb::Check);
         check("director --host=10.0.0.6 -u bbr --key key c", Verb::Check);
-        let backup = |parent: &str| Verb::Backup(Backup { parent: Some(parent.into()) });
+        let backup = |parent: &str| Verb::Backup(Backup { parent: Some(parent.into()), ..Backup::default() });
         check(&format!("{DIRECTOR} backup --artifact-path /srv"), backup("/srv"));
         check(&format!("{DIRECTOR} b -a /srv"), backup("/srv"));
         check(&format!("{DIRECTOR} backup"), Verb::Backup(Backup::default()));
@@ -210,6 +278,52 @@ mod tests {
         refused("director --host h: -u x --key k backup", "--host is neither a host nor a host and a port.");
         refused(&format!("{DIRECTOR} restore"), "--artifact-path flag is required");
         refused(&format!("{DIRECTOR} backpu"), "command 'backpu' not found");
+    }
+
+    #[test]
+    fn a_deployment_is_found_by_flags_or_variables_and_flags_come_first() {
+        let variables = [
+            ("BOSH_ENVIRONMENT", "https://a"),
+            ("BOSH_CLIENT", "admin"),
+            ("BOSH_CLIENT_SECRET", "secret"),
+            ("BOSH_DEPLOYMENT", "cf"),
+            ("BOSH_CA_CERT", "second"),
+            ("CA_CERT", "first"),
+        ];
+        let client = |target: &str, authority: &str| Client {
+            target: target.into(),
+            user: "admin".into(),
+            password: "secret".into(),
+            authority: Some(authority.into()),
+            choice: Choice::One("cf".into()),
+        };
+        let read = |line: &str, variables: &[(&str, &str)]| match parsed(line, variables) {
+            Ok(Asked::Run(Request { parent: Parent::Deployment(client), verb, .. })) => (client, verb),
+            other => panic!("{line}: {other:?}"),
+        };
+        let all = Backup { with_manifest: true, is_lock_free: true, ..Backup::default() };
+        let line = "deployment backup --with-manifest --unsafe-lock-free";
+        assert_eq!(read(line, &variables), (client("https://a", "first"), Verb::Backup(all)));
+        assert_eq!(read("deployment c", &variables[..5]), (client("https://a", "second"), Verb::Check));
+        let line = "deployment -t b --ca-cert third c";
+        assert_eq!(read(line, &variables), (client("b", "third"), Verb::Check));
+    }
+
+    #[test]
+    fn one_deployment_or_all_of_them_is_said_and_not_all_is_done_to_all() {
+        let base = "deployment -t a -u b -p c";
+        refused("deployment backup", "--target flag is required.");
+        refused("deployment -t a backup", "--username flag is required.");
+        refused("deployment -t a -u b backup", "--password flag is required.");
+        refused(&format!("{base} backup"), "--deployment or --all-deployments flag is required.");
+        let both = format!("{base} -d x --all-deployments backup");
+        refused(&both, "--deployment and --all-deployments exclude each other.");
+        let free = format!("{base} --all-deployments backup --unsafe-lock-free");
+        refused(&free, "--unsafe-lock-free cannot be used with --all-deployments.");
+        for verb in ["restore -a x", "restore-cleanup"] {
+            let line = format!("{base} --all-deployments {verb}");
+            refused(&line, "--all-deployments cannot be restored; name one with --deployment.");
+        }
     }
 
     #[test]
@@ -232,7 +346,6 @@ mod tests {
         for line in ["version", "v", "--version", "-v"] {
             assert_eq!(parsed(line, &[]), Ok(Asked::Version), "{line}");
         }
-        refused("deployment -t host -d cf backup", "deployments are not served; keep the original bbr for them");
         assert_eq!(parsed("dierctor backup", &[]), Ok(Asked::Unknown("dierctor".into())));
     }
 }

@@ -1,0 +1,199 @@
+//! Deployments of a Director: users that it makes and removes, releases, instances that share a backup, and all
+//! deployments at once.
+
+use std::fs;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use onggi_lab::bosh::Instance;
+use onggi_lab::director::{self, Certificate, EntryKind, FakeDirector, Order, Script};
+use onggi_lab::program::Ended;
+
+use super::jumpbox::{Jumpbox, install};
+
+const STORE: &str = "/var/vcap/store/bbr-backup";
+
+/// A Director with deployments of these names, each with instances of the group `db`.
+struct Bed {
+    director: FakeDirector,
+    instances: Vec<Arc<Instance>>,
+    jumpbox: Jumpbox,
+    /// Users that are there now.
+    users: Arc<Mutex<Vec<String>>>,
+}
+
+fn manifest(job: &str) -> String {
+    format!(
+        "name: x\ninstance_groups:\n- name: db\n  jobs:\n  - {{name: {job}, release: rel}}\n  - {{name: b, release: rel}}\n"
+    )
+}
+
+impl Bed {
+    /// One deployment for each number, with so many instances.
+    #[track_caller]
+    fn start(deployments: &[(&str, usize)]) -> Option<Self> {
+        let mut instances = Vec::new();
+        let mut script = Script { entry: EntryKind::Uaa, polls: 1, ..Script::default() };
+        for (name, count) in deployments {
+            let mut listed = Vec::new();
+            for index in 0..*count {
+                let instance = Arc::new(Instance::start()?);
+                listed.push(director::Instance {
+                    group: "db".into(),
+                    id: format!("{name}-{index}"),
+                    index: u32::try_from(index).unwrap(),
+                    bootstrap: index == 0,
+                    address: format!("127.0.0.1:{}", instance.port),
+                    host_key: instance.host_key(),
+                });
+                instances.push(instance);
+            }
+            let deployment = director::Deployment { name: (*name).into(), manifest: manifest("a"), instances: listed };
+            script.deployments.push(deployment);
+        }
+        let users = Arc::new(Mutex::new(Vec::new()));
+        let (there, here) = (instances.clone(), users.clone());
+        let agents = move |order: &Order| act(&there, &here, order);
+        let director = FakeDirector::start_with(script, Certificate::Signed, agents)?;
+        let jumpbox = Jumpbox::new();
+        fs::write(jumpbox.path("ca.pem"), director.ca()).unwrap();
+        Some(Self { director, instances, jumpbox, users })
+    }
+
+    fn command(&self, words: &str) -> Command {
+        let mut command = self.jumpbox.command(&format!("deployment {words}"));
+        command.env("BOSH_ENVIRONMENT", self.director.url()).env("BOSH_CLIENT", FakeDirector::CLIENT);
+        command.env("BOSH_CLIENT_SECRET", FakeDirector::SECRET).env("BOSH_CA_CERT", self.jumpbox.path("ca.pem"));
+        command
+    }
+
+    fn run(&self, words: &str) -> Ended {
+        Ended::of(self.command(words).output().unwrap())
+    }
+
+    #[track_caller]
+    fn nobody_is_left(&self) {
+        assert!(self.users.lock().unwrap().is_empty(), "{:?}", self.users.lock().unwrap());
+    }
+}
+
+/// What the agents do.
+fn act(instances: &[Arc<Instance>], users: &Mutex<Vec<String>>, order: &Order) -> Result<(), String> {
+    let port = order.instance.address.rsplit(':').next().unwrap();
+    let instance = instances.iter().find(|instance| instance.port.to_string() == port).unwrap();
+    let mut users = users.lock().unwrap();
+    match &order.command {
+        director::Command::Setup { user, public_key } => {
+            let made = instance.add_user(user, public_key);
+            users.push(format!("{user}@{port}"));
+            if made.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&made.stderr).into_owned()) }
+        }
+        director::Command::Cleanup { user_regex } => {
+            let user = user_regex.trim_start_matches('^');
+            users.retain(|other| *other != format!("{user}@{port}"));
+            Ok(())
+        }
+    }
+}
+
+#[test]
+fn a_deployment_is_backed_up_and_restored_and_the_users_go() {
+    let Some(bed) = Bed::start(&[("cf", 2)]) else { return };
+    install(&bed.instances[0], "a");
+    install(&bed.instances[1], "b");
+    let ended = bed.run("-d cf pre-backup-check").expect(0);
+    assert!(ended.out.contains("Deployment 'cf' can be backed up."), "{}", ended.out);
+    bed.nobody_is_left();
+    let ended = bed.run("-d cf backup --with-manifest").expect(0);
+    bed.nobody_is_left();
+    assert_eq!(ended.err, "");
+    let artifact = bed.jumpbox.artifact();
+    assert!(artifact.file_name().unwrap().to_str().unwrap().starts_with("cf_"));
+    assert_eq!(fs::read_to_string(artifact.join("manifest.yml")).unwrap(), manifest("a"));
+    for file in ["db-0-a.tar", "db-1-b.tar"] {
+        assert!(artifact.join(file).exists(), "{file}");
+    }
+    bed.instances[0].write("/var/vcap/store/a", "spoiled");
+    bed.run(&format!("-d cf restore -a {}", artifact.display())).expect(0);
+    assert_eq!(bed.instances[0].read("/var/vcap/store/a").unwrap(), "the data of a");
+    bed.nobody_is_left();
+    bed.run("-d cf backup-cleanup").expect(0);
+    bed.run("-d cf restore-cleanup").expect(0);
+    bed.nobody_is_left();
+}
+
+#[test]
+fn whatever_fails_the_users_go() {
+    let Some(bed) = Bed::start(&[("cf", 2)]) else { return };
+    install(&bed.instances[0], "a");
+    bed.run("-d other backup").expect(1);
+    bed.instances[1].metadata("b", "- no mapping");
+    bed.run("-d cf backup").expect(1);
+    bed.nobody_is_left();
+    bed.instances[1].metadata("b", "{}");
+    bed.instances[0].script("a", "pre-backup-lock", "exit 1");
+    bed.run("-d cf backup").expect(4);
+    bed.nobody_is_left();
+    bed.jumpbox.clear();
+    bed.instances[1].write(&format!("{STORE}/x"), "");
+    let ended = bed.run("-d cf backup").expect(1);
+    assert!(ended.err.contains("already exists on instance db/cf-1") && ended.err.contains("`bbr backup-cleanup`"));
+    bed.nobody_is_left();
+}
+
+#[test]
+fn without_locks_a_deployment_is_backed_up_unlocked() {
+    let Some(bed) = Bed::start(&[("cf", 1)]) else { return };
+    install(&bed.instances[0], "a");
+    let ended = bed.run("-d cf backup --unsafe-lock-free").expect(0);
+    assert_eq!(bed.instances[0].calls(), ["a/backup"]);
+    assert!(ended.out.contains("Skipping lock for deployment cf"), "{}", ended.out);
+    assert!(ended.out.contains("Skipping unlock after successful backup for deployment cf"), "{}", ended.out);
+}
+
+#[test]
+fn one_backup_is_restored_on_all_instances_of_a_job_that_wants_it() {
+    let Some(bed) = Bed::start(&[("cf", 2)]) else { return };
+    let shared = "instance_groups:\n- name: db\n  jobs: [{name: a, release: rel, properties: {bbr: {backup_one_restore_all: true}}}]\n";
+    bed.director.script(|script| script.deployments[0].manifest = shared.to_owned());
+    for instance in &bed.instances {
+        install(instance, "a");
+    }
+    bed.instances[1].write("/var/vcap/store/a", "of the second");
+    bed.run("-d cf backup").expect(0);
+    let artifact = bed.jumpbox.artifact();
+    assert!(artifact.join("a-rel-backup-one-restore-all.tar").exists() && artifact.join("db-1-a.tar").exists());
+    bed.run(&format!("-d cf restore -a {}", artifact.display())).expect(0);
+    assert_eq!(bed.instances[1].read("/var/vcap/store/a").unwrap(), "the data of a");
+}
+
+#[test]
+fn of_all_deployments_those_that_can_are_backed_up_and_the_others_are_named() {
+    let Some(bed) = Bed::start(&[("good", 1), ("locked", 1), ("left", 1)]) else { return };
+    for instance in &bed.instances {
+        install(instance, "a");
+    }
+    bed.instances[1].script("a", "pre-backup-lock", "exit 1");
+    bed.instances[2].write(&format!("{STORE}/x"), "");
+    let ended = bed.run("--all-deployments backup").expect(1);
+    bed.nobody_is_left();
+    for text in [
+        "Pending: good, locked, left\n",
+        "Finished backup of good\n",
+        "ERROR: failed to backup locked\n",
+        "Successfully backed up: good\n",
+        "FAILED: locked, left\n",
+    ] {
+        assert!(ended.out.contains(text), "{text}: {}", ended.out);
+    }
+    assert!(ended.err.starts_with("2 out of 3 deployments cannot be backed up:\n"), "{}", ended.err);
+    assert!(ended.err.contains("`bbr deployment --all-deployments backup-cleanup`"), "{}", ended.err);
+    let logs = fs::read_dir(bed.jumpbox.path("work")).unwrap().map(|entry| entry.unwrap().path());
+    let logs: Vec<_> = logs.filter(|path| path.extension().is_some_and(|ending| ending == "log")).collect();
+    let good = logs.iter().find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("good_")).unwrap();
+    assert!(fs::read_to_string(good).unwrap().contains("Backup created of good"));
+    let ended = bed.run("--all-deployments backup-cleanup").expect(0);
+    assert!(ended.out.contains("Successfully cleaned up: good, locked, left"), "{}", ended.out);
+    let ended = bed.run("--all-deployments pre-backup-check").expect(0);
+    assert!(ended.out.contains("Deployment 'left' can be backed up."), "{}", ended.out);
+}
