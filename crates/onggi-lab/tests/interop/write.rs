@@ -133,9 +133,9 @@ fn a_mount_of_restic_shows_what_onggi_wrote() {
     onggi_init_and_backup(&place);
     std::fs::create_dir(place.path("mounted")).unwrap();
     let mut mount = place.command(&restic, "mount {mounted}").spawn().expect("restic starts");
-    let leaf = place.path("mounted/snapshots/latest").join(
-        place.path("source/contents/deep/deeper/deepest/leaf").strip_prefix("/").unwrap(),
-    );
+    let leaf = place
+        .path("mounted/snapshots/latest")
+        .join(place.path("source/contents/deep/deeper/deepest/leaf").strip_prefix("/").unwrap());
     let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
     while !leaf.exists() && std::time::Instant::now() < deadline && mount.try_wait().unwrap().is_none() {
         std::thread::yield_now();

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::client::{Member, Piece, Pieces};
+use super::client::{Member, Piece, Pieces, SILENCE, limited};
 use crate::context::{Context, Spool};
 use crate::source::{Result, SourceError};
 
@@ -133,7 +133,7 @@ impl Arriving {
         step.clear();
         step.reserve(STEP_BYTES);
         while step.len() < STEP_BYTES && !self.has_ended {
-            match stream.next(cx).await? {
+            match limited(cx, SILENCE, "Snapshot", stream.next(cx)).await? {
                 Some(piece) => {
                     self.take(&piece)?;
                     step.extend_from_slice(&piece.blob);

@@ -13,6 +13,7 @@ use super::model::{ClusterId, Notes, SNAPSHOT_FILE};
 use super::survey::Survey;
 use crate::bench::Bench;
 use crate::conformance::{self, Bed};
+use crate::context::Stop;
 use crate::faults::Faults;
 use crate::item::Chunking;
 use crate::path::TreePath;
@@ -172,6 +173,42 @@ async fn of_a_stream_that_breaks_while_it_is_stored_nothing_is_kept() {
             assert_eq!(stored(&tree), FILE);
             assert_eq!((notes.verified.as_str(), problems.len()), ("L3", 0));
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_says_nothing_more_is_left_and_read_again() {
+    for kept in [0, 1, 60] {
+        let mut silent = pieces(&grown());
+        silent.truncate(kept);
+        let snapshots = [silent, pieces(FILE)];
+        let cluster = FakeCluster::new(1).with(1, |member| {
+            (member.snapshots, member.is_silent) = (snapshots.into(), true);
+        });
+        let (tree, notes, _) = back_up(&cluster, None).await.unwrap();
+        assert_eq!((stored(&tree), notes.verified.as_str()), (FILE, "L3"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_snapshot_that_takes_too_long_nothing_is_stored() {
+    for kept in [0, 60] {
+        let mut silent = pieces(&grown());
+        silent.truncate(kept);
+        let cluster = FakeCluster::new(1).with(1, |member| {
+            (member.snapshots, member.is_silent) = ([silent].into(), true);
+        });
+        let (bench, source) = (Bench::new("r1"), cluster.source());
+        let unit = source.discover(&bench.cx).await.unwrap().remove(0);
+        let cx = bench.cx.within(std::time::Duration::from_secs(5), Stop::TimeLimit);
+        let sink = Recorder::new(&cx);
+        let ended = async {
+            let mut capture = source.capture(&cx, &unit, None).await?;
+            capture.items(&cx, &sink).await
+        };
+        let ended = ended.await;
+        assert!(matches!(ended, Err(SourceError::Stopped(Stop::TimeLimit))), "{ended:?}");
+        assert_eq!(bench.cx.world.elapsed(), std::time::Duration::from_secs(5));
     }
 }
 
