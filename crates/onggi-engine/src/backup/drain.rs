@@ -113,6 +113,8 @@ pub(super) async fn fill(
             Err(error) if error.is_transient() && retries < RETRIES_MAX => {
                 let pause = Duration::from_secs(1 << (2 * retries)).min(PAUSE_MAX);
                 tracing::info!(unit = name, %error, "capture is read again after a pause");
+                // What came is not asked for again.
+                save(&cx, &archive, name).await;
                 drop(archive);
                 cx.sleep(pause).await.map_err(|stop| UnitError::Items(name.clone(), stop.into()))?;
                 retries += 1;
@@ -128,7 +130,7 @@ pub(super) async fn fill(
     }
 }
 
-/// Stores what was read so far, for the next run to find; not for long, since somebody waits.
+/// Stores what was read so far, for the next attempt or run to find; not for long, since somebody waits.
 async fn save(cx: &Context, archive: &Archive, unit: &str) {
     let saved = cx.for_cleanup(SAVE_MAX).unless_stopped(archive.flush()).await;
     match saved {

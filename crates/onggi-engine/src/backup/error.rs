@@ -54,6 +54,7 @@ impl UnitError {
     pub fn leaves_image(&self) -> bool {
         match self {
             Self::Items(_, SourceError::Stopped(stop)) => matches!(stop, Stop::TimeLimit | Stop::Repository),
+            Self::Items(_, error) => error.is_transient(),
             Self::Store(_, error) => {
                 matches!(error, RepoError::Unverified(_)) || error.is_full() || error.is_transient()
             }
