@@ -78,15 +78,46 @@ pub async fn recover(
     };
     for remnant in remnants {
         let how = settle(cx, job, source, plan, is_alive(&remnant), &remnant, &mut recovery).await;
-        if let How::Waits(reason) = &how {
-            recovery.problem(format!("{}: {}: {reason}", remnant.unit.name, remnant.what));
+        recovery.took(remnant, how);
+    }
+    recovery
+}
+
+/// Removes what dead runs left in a source, restores too, and stores nothing of it.
+pub async fn discard(cx: &Context, source: &dyn Source, is_alive: &dyn Fn(&Remnant) -> bool) -> Recovery {
+    let mut recovery = Recovery::default();
+    let remnants = match source.remnants(cx).await {
+        Ok(remnants) => remnants,
+        Err(error) => {
+            recovery.problem(format!("what earlier runs left could not be listed: {error}"));
+            return recovery;
         }
-        recovery.settled.push(Settled { unit: remnant.unit, what: remnant.what, how });
+    };
+    for remnant in remnants {
+        let how = match &remnant.mark {
+            None => How::Shown,
+            Some(_) if is_alive(&remnant) => How::LeftAlone,
+            Some((run, purpose)) => {
+                let (cx, unit) = (cx.for_run(run, *purpose), &remnant.unit);
+                match thaw(&cx, Held { source, unit }).await {
+                    Ok(()) => released(&cx, source, unit, Outcome::Dropped, How::Dropped).await,
+                    Err(error) => How::Waits(format!("it could not be thawed: {error}")),
+                }
+            }
+        };
+        recovery.took(remnant, how);
     }
     recovery
 }
 
 impl Recovery {
+    fn took(&mut self, remnant: Remnant, how: How) {
+        if let How::Waits(reason) = &how {
+            self.problem(format!("{}: {}: {reason}", remnant.unit.name, remnant.what));
+        }
+        self.settled.push(Settled { unit: remnant.unit, what: remnant.what, how });
+    }
+
     fn problem(&mut self, text: String) {
         self.problems.push(ReportProblem { class: "recovery-waits".into(), path: None, text });
     }
@@ -121,6 +152,8 @@ async fn settle(
     let member = Member { source, unit, plan: &plan };
     let stored = match source.reopen(&cx, remnant).await {
         Ok(capture) => resume(&cx, job, member, capture).await,
+        // What cannot be reached now is whole all the same.
+        Err(error) if error.is_transient() => return How::Waits(error.to_string()),
         Err(error) => Err(UnitError::Capture(unit.name.clone(), error)),
     };
     match stored {

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,14 +15,13 @@ use crate::source::{Known, ReadAt, ReadError, Result, SourceError};
 /// Bytes in a file, from its beginning. Best one without a name: it goes with the process, whatever happens.
 pub struct FileSpool {
     file: Arc<File>,
-    /// Written by one, read by several.
-    length: AtomicU64,
+    length: u64,
 }
 
 impl FileSpool {
     /// Over an empty file that can be read and written.
     pub fn new(file: File) -> Self {
-        Self { file: Arc::new(file), length: AtomicU64::new(0) }
+        Self { file: Arc::new(file), length: 0 }
     }
 }
 
@@ -33,7 +31,7 @@ fn unwritten(error: &io::Error) -> SourceError {
 
 #[async_trait]
 impl Spool for FileSpool {
-    async fn reserve(&self, bytes: u64) -> Result<()> {
+    async fn reserve(&mut self, bytes: u64) -> Result<()> {
         let found = rustix::fs::fstatvfs(&*self.file).map_err(|error| unwritten(&error.into()))?;
         let free = found.f_bavail.saturating_mul(found.f_frsize);
         if bytes <= free {
@@ -42,23 +40,23 @@ impl Spool for FileSpool {
         Err(SourceError::Full(format!("the spool needs {bytes} bytes and its disk has {free}")))
     }
 
-    async fn append(&self, bytes: Bytes) -> Result<()> {
-        let (file, at, length) = (Arc::clone(&self.file), self.length(), bytes.len() as u64);
+    async fn append(&mut self, bytes: Bytes) -> Result<()> {
+        let (file, at, length) = (Arc::clone(&self.file), self.length, bytes.len() as u64);
         let written = tokio::task::spawn_blocking(move || file.write_all_at(&bytes, at)).await;
         written.map_err(io::Error::other).flatten().map_err(|error| unwritten(&error))?;
-        self.length.store(at + length, Ordering::Release);
+        self.length += length;
         Ok(())
     }
 
     fn length(&self) -> u64 {
-        self.length.load(Ordering::Acquire)
+        self.length
     }
 }
 
 #[async_trait]
 impl ReadAt for FileSpool {
     async fn open(&self, _cx: &Context, _known: &Known<'_>) -> Result<Layout, ReadError> {
-        Ok(Layout::dense(self.length()))
+        Ok(Layout::dense(self.length))
     }
 
     async fn read(&self, cx: &Context, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {

@@ -439,7 +439,8 @@ async fn units(planned: &Planned, cx: &Context) -> Result<Vec<Unit>, SourceError
     Ok(found)
 }
 
-fn complete(
+/// What the engine must know of one unit of a source.
+pub fn complete(
     planned: &Planned,
     unit: &Unit,
     args: &Args,

@@ -3,6 +3,7 @@
 mod entry;
 mod native;
 mod place;
+mod resume;
 mod route;
 mod sequence;
 mod trust;

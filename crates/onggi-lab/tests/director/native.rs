@@ -17,9 +17,10 @@ use tempfile::TempDir;
 /// Jobs that hold, back up and restore. The artifact of `blobs` is what lies in a folder, linked.
 const BLOBS: &str = "cp -rlp /var/vcap/store/blobs/. $BBR_ARTIFACT_DIRECTORY";
 const DB: &str = "cp /var/vcap/store/db.sql ${BBR_ARTIFACT_DIRECTORY}dump.sql";
-const STORE: &str = "/var/vcap/store/bbr-backup";
+pub const STORE: &str = "/var/vcap/store/bbr-backup";
 
-struct Rig(TempDir);
+/// A machine with onggi, a repository and one source.
+pub struct Rig(TempDir);
 
 impl Rig {
     fn new(sources: &str) -> Self {
@@ -33,7 +34,7 @@ impl Rig {
         rig
     }
 
-    fn of_director(instance: &Instance, more: &str) -> Self {
+    pub fn of_director(instance: &Instance, more: &str) -> Self {
         Self::new(&format!(
             "mode: director\n    connect: {{ host: \"127.0.0.1:{}\", user: {USER}, key: \"file:{}\", host-key: \"{}\" }}\n    {more}",
             instance.port,
@@ -42,7 +43,7 @@ impl Rig {
         ))
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -51,18 +52,24 @@ impl Rig {
         format!("bosh-{}", self.0.path().file_name().unwrap().to_string_lossy().trim_start_matches('.').to_lowercase())
     }
 
-    fn try_run(&self, words: &[&str]) -> Output {
+    pub fn try_run(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    /// onggi with these words, of which `SOURCE` is the source.
+    pub fn command(&self, words: &[&str]) -> Command {
         let source = self.source();
         let words = words.iter().map(|word| word.replace("SOURCE", &source));
         let mut command = Command::new(program::onggi());
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("TZ", "UTC");
         command.env("HOME", self.path("home")).env("CLIENT_SECRET", FakeDirector::SECRET).current_dir(self.0.path());
         command.arg("--config").arg(self.path("onggi.yaml")).arg("--repo").arg(self.path("repository"));
-        command.arg("--password-file").arg(self.path("password")).args(words).output().unwrap()
+        command.arg("--password-file").arg(self.path("password")).args(words);
+        command
     }
 
     #[track_caller]
-    fn run(&self, words: &[&str]) -> String {
+    pub fn run(&self, words: &[&str]) -> String {
         let output = self.try_run(words);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{words:?}: {}{said}", String::from_utf8_lossy(&output.stdout));
@@ -71,14 +78,15 @@ impl Rig {
 
     /// Backs up; the summary.
     #[track_caller]
-    fn back_up(&self) -> Value {
+    pub fn back_up(&self) -> Value {
         let output = self.run(&["backup", "SOURCE", "--json"]);
         let last = output.lines().rev().find(|line| line.contains("\"summary\"")).unwrap();
         serde_json::from_str(last).unwrap()
     }
 }
 
-fn with_jobs(instance: &Instance) {
+/// Gives an instance jobs with data.
+pub fn with_jobs(instance: &Instance) {
     for (job, backup) in [("blobs", BLOBS), ("db", DB)] {
         instance.job(job, backup, &format!("cp -a $BBR_ARTIFACT_DIRECTORY/. /var/vcap/store/restored-{job}"));
         instance.run(&format!("mkdir -p /var/vcap/store/restored-{job}"));
@@ -356,7 +364,20 @@ fn a_deployment_is_entered_by_users_that_go_again() {
     }
     rig.run(&["restore", "latest", "--to", "source", "--yes"]);
     assert_eq!(instances[1].read("/var/vcap/store/restored-db/dump.sql").unwrap(), "insert 9;\n");
+    instances.iter().for_each(|instance| drop(instance.calls()));
+    // One job alone, and on the second instance what the first one gave.
+    let words = ["restore", "latest", "--to", "source", "--job", "db", "--instance", "db/0=db/1"];
+    let planned = rig.run(&[&words[..], &["--dry-run"]].concat());
+    assert!(
+        planned.contains("leave   db/0/blobs") && planned.contains("leave   what is stored of db/1/db"),
+        "{planned}"
+    );
+    rig.run(&[&words[..], &["--yes"]].concat());
+    assert_eq!(instances[1].read("/var/vcap/store/restored-db/dump.sql").unwrap(), "insert 1;\n");
     for instance in instances.iter() {
+        let calls = instance.calls();
+        assert!(calls.contains(&"blobs/pre-restore-lock".to_owned()) && calls.contains(&"db/restore".to_owned()));
+        assert!(!calls.contains(&"blobs/restore".to_owned()), "{calls:?}");
         assert_eq!((users(instance).as_str(), instance.has(STORE)), ("0", false));
     }
 }

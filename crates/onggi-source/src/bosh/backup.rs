@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 
 use super::artifact::Directory;
 use super::fault::{Fault, Faults};
-use super::phase::Pace;
+use super::phase::{Pace, UNDOING_MAX};
 use super::platform::{Level, Platform};
 use super::script::Script;
 use crate::context::Context;
@@ -102,7 +102,7 @@ impl Platform {
         }
         let is_locked = faults.add(self.lock(cx, Script::PreBackupLock, Pace::Parallel).await) && cx.check().is_ok();
         let is_success = is_locked && faults.add(self.back_up_jobs(cx).await) && cx.check().is_ok();
-        faults.add(self.unlock_backup(cx, is_success).await);
+        faults.add(self.unlock_backup(&cx.for_cleanup(UNDOING_MAX), is_success).await);
         is_success
     }
 }

@@ -11,7 +11,7 @@ use crate::context::Context;
 /// Unlocks all jobs and removes the store, after a backup that died. Nobody may be backing up there at the same time.
 pub async fn backup(cx: &Context, platform: &Platform) -> Result<(), Faults> {
     let mut faults = Faults::default();
-    faults.add(platform.unlock_backup(cx, false).await);
+    faults.add(platform.unlock_backup(&cx.for_cleanup(UNDOING_MAX), false).await);
     faults.add(platform.remove_leftovers(cx).await);
     faults.check()
 }
@@ -19,7 +19,7 @@ pub async fn backup(cx: &Context, platform: &Platform) -> Result<(), Faults> {
 /// The same after a restore that died.
 pub async fn restore(cx: &Context, platform: &Platform) -> Result<(), Faults> {
     let mut faults = Faults::default();
-    faults.add(platform.unlock_restore(cx).await);
+    faults.add(platform.unlock_restore(&cx.for_cleanup(UNDOING_MAX)).await);
     faults.add(platform.remove_leftovers(cx).await);
     faults.check()
 }

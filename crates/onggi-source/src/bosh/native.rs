@@ -6,6 +6,7 @@
 //! carries away what is whole.
 
 mod archive;
+mod arrived;
 mod capture;
 mod config;
 mod export;
@@ -13,6 +14,7 @@ mod export;
 mod fake;
 mod gate;
 mod import;
+mod known;
 mod listing;
 mod mark;
 mod platform;
@@ -22,19 +24,26 @@ mod site;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
+use self::arrived::Arrived;
 use self::capture::BoshCapture;
-pub use self::config::{Api, BoshConfig, Connect, Drain, Excluded, Included, Incremental, Mode, Trust, Verify};
+pub use self::config::{
+    Api, AutoCleanup, BoshConfig, Connect, Drain, Excluded, Included, Incremental, Mode, Trust, Verify,
+};
 pub use self::export::{Misfits, export};
 pub use self::import::ArtifactDirectory;
 use self::mark::{Kept, Marks, Phase};
 use self::restore::IntoPlatform;
+pub use self::restore::RestoreOptions;
 use self::site::{Found, Gate, Of, Site};
+use crate::bosh::phase::UNDOING_MAX;
 use crate::config::Surroundings;
 use crate::context::{Context, Destination, Purpose, Stop};
 use crate::source::{
@@ -67,6 +76,10 @@ struct Active {
     /// When the first lock began, and for how long it held.
     locked_at: Mutex<Option<Duration>>,
     held: Mutex<Option<Duration>>,
+    /// When somebody did not want to wait any longer.
+    cancelled_at: Mutex<Option<Duration>>,
+    /// Says to other processes that this one is at work.
+    _claim: File,
 }
 
 /// One call that may lock more, while it lives.
@@ -98,6 +111,22 @@ impl Active {
         let now = cx.world.elapsed();
         let since = *self.locked_at.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(now);
         cx.within((since + limit).saturating_sub(now), Stop::FreezeLimit)
+    }
+
+    /// For undoing: as long as it takes, but not if somebody waits for it.
+    fn undoing(&self, cx: &Context, grace: Duration) -> Context {
+        let cancelled_at = *self.cancelled_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = cancelled_at.map(|at| (at + grace).saturating_sub(cx.world.elapsed()));
+        cx.for_cleanup(left.unwrap_or(UNDOING_MAX))
+    }
+
+    /// Remembers that somebody does not want to wait.
+    fn noted<T>(&self, cx: &Context, result: Result<T>) -> Result<T> {
+        if matches!(result, Err(SourceError::Stopped(Stop::Cancelled))) {
+            let mut at = self.cancelled_at.lock().unwrap_or_else(PoisonError::into_inner);
+            at.get_or_insert(cx.world.elapsed());
+        }
+        result
     }
 
     fn note_thawed(&self, cx: &Context) {
@@ -146,6 +175,7 @@ impl Bosh {
         if let Some(active) = all.get(&key) {
             return Ok(active.clone());
         }
+        let claim = self.marks.hold(cx, unit)?;
         let user = format!("bosh_{:.*}", USER_DIGITS, format!("{:016x}", cx.world.random()));
         let kept = self.marks.read(cx, unit)?;
         let mut kept = kept.unwrap_or_else(|| Kept {
@@ -154,7 +184,7 @@ impl Bosh {
             unit: unit.clone(),
             seen_at: cx.world.now(),
             users: Vec::new(),
-            is_whole: false,
+            taken_at: None,
         });
         kept.users.push(user.clone());
         self.marks.write(cx, &kept)?;
@@ -166,6 +196,8 @@ impl Bosh {
             is_prepared: AtomicBool::new(false),
             locked_at: Mutex::default(),
             held: Mutex::default(),
+            cancelled_at: Mutex::default(),
+            _claim: claim,
         });
         all.insert(key, active.clone());
         Ok(active)
@@ -205,7 +237,7 @@ impl Bosh {
             return Ok(());
         }
         let is_whole = phases.iter().all(|phase| phase.is_some_and(|phase| phase.is_whole));
-        active.site.unlock(cx, of(cx), is_whole).await?;
+        active.site.unlock(&active.undoing(cx, self.config.cancel_grace()), of(cx), is_whole).await?;
         active.note_thawed(cx);
         if active.busy.load(Ordering::SeqCst) > 0 {
             return Ok(());
@@ -235,9 +267,9 @@ impl Bosh {
         }
     }
 
-    fn note_whole(&self, cx: &Context, unit: &Unit) -> Result<()> {
+    fn note_whole(&self, cx: &Context, unit: &Unit, taken_at: Timestamp) -> Result<()> {
         match self.marks.read(cx, unit)? {
-            Some(kept) => self.marks.write(cx, &Kept { is_whole: true, ..kept }),
+            Some(kept) => self.marks.write(cx, &Kept { taken_at: Some(taken_at), ..kept }),
             None => Err(SourceError::Incomplete("its mark was removed meanwhile".to_owned())),
         }
     }
@@ -254,7 +286,8 @@ fn of(cx: &Context) -> Of {
 #[async_trait]
 impl Source for Bosh {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { freezes: true, image: Image::Fixed, chains: false, destinations: &[Destination::Origin] }
+        // It continues nothing, but its notes say which hash an unchanged file has.
+        Capabilities { freezes: true, image: Image::Fixed, chains: true, destinations: &[Destination::Origin] }
     }
 
     async fn preflight(&self, cx: &Context) -> Result<()> {
@@ -272,7 +305,8 @@ impl Source for Bosh {
         let active = self.prepare(cx, unit, Of::Backup).await?;
         let _busy = active.enter();
         let limited = active.limited(cx, self.config.lock_time_max());
-        self.alive(cx, unit, active.site.lock(&limited, Of::Backup)).await
+        let locked = self.alive(cx, unit, active.site.lock(&limited, Of::Backup)).await;
+        active.noted(cx, locked)
     }
 
     async fn capture<'a>(&'a self, cx: &Context, unit: &Unit, base: Option<&Base>) -> Result<Box<dyn Capture + 'a>> {
@@ -283,11 +317,13 @@ impl Source for Bosh {
         let busy = active.enter();
         let taken_at = cx.world.now();
         let limited = active.limited(cx, self.config.lock_time_max());
-        self.alive(cx, unit, active.site.work(&limited, Of::Backup)).await?;
+        let made = self.alive(cx, unit, active.site.work(&limited, Of::Backup, &[])).await;
+        active.noted(cx, made)?;
         active.write(cx, unit, Phase { is_whole: true, is_thawed: false }).await?;
-        self.note_whole(cx, unit)?;
+        self.note_whole(cx, unit, taken_at)?;
         drop(busy);
-        Ok(Box::new(BoshCapture { source: self, unit: unit.clone(), active, base: base.cloned(), taken_at }))
+        let arrived = Arrived::open(&self.marks.arrived(cx, unit))?;
+        Ok(Box::new(BoshCapture { source: self, unit: unit.clone(), active, base: base.cloned(), taken_at, arrived }))
     }
 
     async fn thaw(&self, cx: &Context, unit: &Unit) -> Result<()> {
@@ -320,8 +356,11 @@ impl Source for Bosh {
         self.marks.remove(cx, unit)
     }
 
-    async fn remnants(&self, _cx: &Context) -> Result<Vec<Remnant>> {
-        self.marks.remnants()
+    async fn remnants(&self, cx: &Context) -> Result<Vec<Remnant>> {
+        match self.config.auto_cleanup {
+            AutoCleanup::Own => self.marks.remnants(cx.world.now(), self.config.keep()),
+            AutoCleanup::Never => Ok(Vec::new()),
+        }
     }
 
     async fn reopen<'a>(&'a self, cx: &Context, remnant: &Remnant) -> Result<Box<dyn Capture + 'a>> {
@@ -331,7 +370,10 @@ impl Source for Bosh {
         if !phases.iter().all(|phase| phase.is_some_and(|phase| phase.is_whole)) {
             return Err(SourceError::Incomplete("its artifacts are not whole".to_owned()));
         }
-        Ok(Box::new(BoshCapture { source: self, unit, active, base: None, taken_at: remnant.seen_at }))
+        let kept = self.marks.read(cx, &unit)?;
+        let taken_at = kept.and_then(|kept| kept.taken_at).unwrap_or(remnant.seen_at);
+        let arrived = Arrived::open(&self.marks.arrived(cx, &unit))?;
+        Ok(Box::new(BoshCapture { source: self, unit, active, base: None, taken_at, arrived }))
     }
 
     async fn restore<'a>(

@@ -77,7 +77,7 @@ impl Platform {
         self.end(Script::Backup, faults.err().unwrap_or_default())
     }
 
-    /// Runs all unlock scripts of a backup, the last locked first. Nothing stops it.
+    /// Runs all unlock scripts of a backup, the last locked first.
     pub(crate) async fn unlock_backup(&self, cx: &Context, is_success: bool) -> Result<(), Faults> {
         let variable = ("BBR_AFTER_BACKUP_SCRIPTS_SUCCESSFUL", is_success.to_string());
         self.unlock(cx, Script::PostBackupUnlock, Pace::Parallel, &[variable]).await
@@ -95,7 +95,6 @@ impl Platform {
         pace: Pace,
         variables: &[(&str, String)],
     ) -> Result<(), Faults> {
-        let cx = &cx.for_cleanup(UNDOING_MAX);
         self.say(Level::Info, format!("Running {script} scripts..."));
         // Without an order nothing was locked by us; what a dead run locked still gets its unlock.
         let layers = self.layers(kind(script)).unwrap_or_else(|_| vec![self.jobs()]);
@@ -112,12 +111,17 @@ impl Platform {
         self.end(script, faults)
     }
 
-    /// Runs the restore scripts, one after the other. After a failure those of the same instance still run.
-    pub(crate) async fn restore_jobs(&self, cx: &Context) -> Result<(), Faults> {
+    /// Runs the restore scripts of these jobs, one after the other. After a failure those of the same instance still run.
+    pub(crate) async fn restore_jobs(
+        &self,
+        cx: &Context,
+        is_wanted: &(dyn Fn(&Instance, &Job) -> bool + Sync),
+    ) -> Result<(), Faults> {
         self.say(Level::Info, "Running restore scripts...");
         let mut faults = Faults::default();
         for instance in &self.instances {
-            let jobs: Layer<'_> = instance.jobs.iter().map(|job| (instance, job)).collect();
+            let wanted = instance.jobs.iter().filter(|job| is_wanted(instance, job));
+            let jobs: Layer<'_> = wanted.map(|job| (instance, job)).collect();
             let work = Self::with(&jobs, Script::Restore).map(|(instance, job)| async move {
                 self.say(Level::Info, format!("Restoring {} on {}...", job.name, instance.name()));
                 let folder = folder(&instance.wanted_by(job));

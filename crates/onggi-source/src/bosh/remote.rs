@@ -54,6 +54,7 @@ pub struct Ended {
     pub words: Vec<u8>,
     /// Its exit status; `None` if the connection broke or a signal ended it.
     pub status: Option<u32>,
+    is_killed: bool,
     session: Option<u32>,
 }
 
@@ -66,6 +67,9 @@ pub enum Trouble {
     /// It failed: what it said, and its exit code.
     #[error("{0}")]
     Failed(String),
+    /// The connection broke before its end.
+    #[error("{0}")]
+    Lost(String),
     /// It was ended.
     #[error("{0}")]
     Stopped(#[from] Stop),
@@ -77,7 +81,8 @@ impl Ended {
         if self.status == Some(0) {
             return Ok(String::from_utf8_lossy(&self.output).into_owned());
         }
-        Err(Trouble::Failed(self.how()))
+        let how = self.how();
+        Err(if self.status.is_none() && !self.is_killed { Trouble::Lost(how) } else { Trouble::Failed(how) })
     }
 
     /// What it said, and how it ended.
@@ -92,7 +97,10 @@ impl Ended {
             Event::Output(bytes) => keep(&mut self.output, &bytes, bytes_max),
             Event::Words(bytes) => keep(&mut self.words, &bytes, SAID_BYTES_MAX),
             Event::Exit(status) => self.status = Some(status),
-            Event::Killed(signal) => keep(&mut self.words, format!("killed by {signal}").as_bytes(), SAID_BYTES_MAX),
+            Event::Killed(signal) => {
+                self.is_killed = true;
+                keep(&mut self.words, format!("killed by {signal}").as_bytes(), SAID_BYTES_MAX);
+            }
         }
     }
 

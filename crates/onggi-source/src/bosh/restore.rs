@@ -9,7 +9,7 @@ use super::artifact::{Artifact, Directory};
 use super::drain::differing;
 use super::fault::{Fault, Faults};
 use super::instance::{Instance, Job};
-use super::phase::Pace;
+use super::phase::{Pace, UNDOING_MAX};
 use super::platform::{Level, Platform};
 use super::script::Script;
 use super::tar::Checksums;
@@ -72,9 +72,9 @@ impl Platform {
         }
         let is_locked = faults.add(self.lock(cx, Script::PreRestoreLock, Pace::Serial).await) && cx.check().is_ok();
         if is_locked {
-            faults.add(self.restore_jobs(cx).await);
+            faults.add(self.restore_jobs(cx, &|_, _| true).await);
         }
-        faults.add(self.unlock_restore(cx).await);
+        faults.add(self.unlock_restore(&cx.for_cleanup(UNDOING_MAX)).await);
     }
 
     /// Compares what the backup has with what the platform has; all differences at once.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use clap::ValueHint;
 use futures::StreamExt as _;
 use jiff::tz::TimeZone;
-use onggi_engine::backup::{ATTEMPTS_DEFAULT, History, Job, Member, Parents, back_up};
+use onggi_engine::backup::{ATTEMPTS_DEFAULT, History, Job, Member, Parents, UnitPlan, back_up};
 use onggi_engine::exit::Exit;
-use onggi_engine::recover::{self, recover};
+use onggi_engine::recover::{self, Recovery, recover};
 use onggi_engine::report::{ReportProblem, RunReport, UnitOutcome, UnitReport};
 use onggi_repo::lock::LockKind;
 use onggi_source::{Context, Purpose, Remnant, Unit};
@@ -30,7 +30,7 @@ use crate::watcher::{Watcher, show_problem};
 ///
 /// An argument that is the name of a configured source means that source; `./name` forces a path. An interrupted run
 /// goes on where it stood: repeat the command.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(after_help = "Examples:\n  onggi backup ~/Documents\n  onggi backup /etc /srv --tag nightly \
     --exclude '*.tmp' --one-file-system\n  onggi backup --stdin-from-command --stdin-filename db.sql -- pg_dump shop\n  \
     onggi backup director etcd/main")]
@@ -63,7 +63,7 @@ pub struct Args {
 }
 
 /// What of the paths is taken.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Selection {
     /// Leave out what matches; `!pattern` takes back.
     #[arg(short = 'e', long, value_name = "PATTERN")]
@@ -102,7 +102,7 @@ pub struct Selection {
 
 /// One stream as one file.
 #[expect(clippy::struct_field_names, reason = "restic names these flags so")]
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Stdin {
     /// Store what comes in on stdin as one file.
     #[arg(long, conflicts_with_all = ["stdin_from_command", "what"])]
@@ -142,7 +142,15 @@ async fn back_up_all(args: &Args, selected: &Selected, session: &Session, opened
         ..opened.job(session, &history, watcher.clone())?
     };
     for planned in &selected.planned {
-        settle(planned, &job, &run.context, session).await;
+        let complete = |unit: &Unit| member::complete(planned, unit, args, &parents, opened, session);
+        let recovery = settle(planned, &complete, &job, &run.context).await;
+        for settled in &recovery.settled {
+            let (name, what) = (escape_text(&settled.unit.name), escape_text(&settled.what));
+            session.output.detail(format_args!("left by an earlier run: {name}: {what}: {:?}", settled.how));
+        }
+        for problem in &recovery.problems.first {
+            show_problem(&session.output, problem, "recover");
+        }
     }
     let ticker = watcher.draw();
     let report = back_up_members(&run.context, &job, &found.members).await;
@@ -194,17 +202,42 @@ async fn back_up_members(cx: &Context, job: &Job<'_>, members: &[member::Member<
 }
 
 /// What earlier runs left in a source goes first.
-async fn settle(planned: &Planned, job: &Job<'_>, cx: &Context, session: &Session) {
-    let plan = |_: &Unit| planned.plan.clone();
+async fn settle(
+    planned: &Planned,
+    complete: &dyn Fn(&Unit) -> Result<UnitPlan, Failure>,
+    job: &Job<'_>,
+    cx: &Context,
+) -> Recovery {
+    // What is stored now is of the moment that was captured. Without a journal it is only read again.
+    let plan = |unit: &Unit| {
+        let plan = complete(unit).unwrap_or_else(|_| planned.plan.clone());
+        UnitPlan { time: None, ..plan }
+    };
     let is_alive = |remnant: &Remnant| recover::is_alive(cx, remnant);
-    let recovery = recover(cx, job, &*planned.source, &plan, &is_alive).await;
-    for settled in &recovery.settled {
-        let (name, what) = (escape_text(&settled.unit.name), escape_text(&settled.what));
-        session.output.detail(format_args!("left by an earlier run: {name}: {what}: {:?}", settled.how));
+    recover(cx, job, &*planned.source, &plan, &is_alive).await
+}
+
+/// Settles what earlier runs left in sources, and backs nothing up.
+pub async fn settle_only(
+    args: &Args,
+    selected: &Selected,
+    session: &Session,
+    opened: &Opened,
+) -> Result<Recovery, Failure> {
+    opened.repo.check_version().map_err(|error| Failure::repository("go on", &error))?;
+    let history =
+        History::load(&opened.repo).await.map_err(|error| Failure::repository("read the snapshots", &error))?;
+    let watcher = Watcher::new(&session.output, "backup");
+    let job = opened.job(session, &history, watcher)?;
+    let run = session.run(Purpose::Backup);
+    let mut all = Recovery::default();
+    for planned in &selected.planned {
+        let complete = |unit: &Unit| member::complete(planned, unit, args, &Parents::Newest, opened, session);
+        let one = settle(planned, &complete, &job, &run.context).await;
+        all.settled.extend(one.settled);
+        all.problems.append(one.problems);
     }
-    for problem in &recovery.problems.first {
-        show_problem(&session.output, problem, "recover");
-    }
+    Ok(all)
 }
 
 fn parents(args: &Args, history: &History) -> Result<Parents, Failure> {

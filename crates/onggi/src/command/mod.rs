@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod bbr;
+pub mod bosh;
 pub mod completion;
 pub mod config;
 pub mod copy;
@@ -59,6 +60,7 @@ pub enum Command {
     Drill(drill::Args),
     Etcd(etcd::Args),
     Openstack(openstack::Args),
+    Bosh(bosh::Args),
     Bbr(bbr::Args),
     Config(config::Args),
     Completion(completion::Args),
@@ -105,6 +107,7 @@ pub async fn run(cli: Cli, output: &Arc<Output>) -> Result<Exit, Failure> {
         Command::Drill(args) => drill::run(args, session).await,
         Command::Etcd(args) => etcd::run(args, session).await,
         Command::Openstack(args) => openstack::run(args, session).await,
+        Command::Bosh(args) => bosh::run(args, session).await,
         Command::Config(args) => config::run(&args, session),
         Command::Find(args) => find::run(args, session).await,
         Command::Restore(args) => restore::run(*args, session).await,

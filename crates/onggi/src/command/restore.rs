@@ -1,5 +1,6 @@
 //! `onggi restore`: files of a snapshot, back into a folder; or the system itself, by its source.
 
+pub mod bosh;
 pub mod database;
 pub mod etcd;
 pub mod hosts;
@@ -103,6 +104,8 @@ pub struct Args {
     pub hosts: hosts::Flags,
     #[command(flatten)]
     pub openstack: openstack::Flags,
+    #[command(flatten)]
+    pub bosh: bosh::Flags,
 }
 
 /// Where to, if not into a folder.

@@ -10,7 +10,9 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::archive::{Member, Part, STEP_BYTES, split};
+use super::arrived::Arrived;
 use super::config::{Incremental, Mode, Verify};
+use super::known::Known;
 use super::listing::Listed;
 use super::site::{Made, Of, Site};
 use super::{Active, Bosh};
@@ -28,8 +30,6 @@ const SHARES_MAX: usize = 4;
 const SHARE_BYTES_MIN: u64 = 64 << 20;
 /// Pieces between a connection and the repository.
 const PIECES_MAX: usize = 8;
-/// Most sums that the next capture is told; with more it asks the machines again.
-const SUMS_MAX: usize = 200_000;
 /// What an artifact of a job holds that only names what lies in a bucket.
 const POINTER: &[u8] = b"blobstore.json";
 
@@ -39,6 +39,7 @@ pub(super) struct BoshCapture<'a> {
     pub(super) active: Arc<Active>,
     pub(super) base: Option<Base>,
     pub(super) taken_at: Timestamp,
+    pub(super) arrived: Arrived,
 }
 
 /// What one reading gathers.
@@ -46,13 +47,15 @@ pub(super) struct BoshCapture<'a> {
 struct Gathered {
     /// In the order in which they ended.
     artifacts: Vec<(Artifact, Checksums)>,
+    known: Known,
     external: Vec<String>,
 }
 
 #[async_trait]
 impl Capture for BoshCapture<'_> {
     async fn items(&mut self, cx: &Context, out: &dyn Items) -> Result<Facts> {
-        self.source.alive(cx, &self.unit, Box::pin(self.read(cx, out))).await
+        let read = self.source.alive(cx, &self.unit, Box::pin(self.read(cx, out))).await;
+        self.active.noted(cx, read)
     }
 }
 
@@ -66,7 +69,8 @@ impl BoshCapture<'_> {
             site,
             source: self.source,
             root: &root,
-            known: self.base.as_ref().map(known).unwrap_or_default(),
+            known: self.base.as_ref().map(Known::of).unwrap_or_default(),
+            arrived: &self.arrived,
             taken_at: self.taken_at,
             gathered: Mutex::default(),
         };
@@ -74,7 +78,7 @@ impl BoshCapture<'_> {
         let artifacts = site.artifacts(Of::Backup);
         let width = usize::from(self.source.config.drain.parallel_max);
         each(width, &artifacts, async |made: &Made| reading.artifact(made).await).await?;
-        let Gathered { mut artifacts, external } =
+        let Gathered { mut artifacts, known, external } =
             reading.gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
         // Sorted, so that what says the same is the same.
         artifacts.sort();
@@ -93,9 +97,8 @@ impl BoshCapture<'_> {
         };
         let external = external.into_iter().map(|job| format!("external-data:{job}"));
         let tags = [format!("mode:{mode}")].into_iter().chain(external).collect();
-        let count: usize = record.artifacts().iter().map(|(_, sums)| sums.len()).sum();
-        let kept = if count <= SUMS_MAX { json!(record) } else { json!(null) };
-        let notes = json!({ "record": kept, "held-seconds": self.active.held().map(|held| held.as_secs_f64()) });
+        let notes =
+            json!({ "files": known.value(), "held-seconds": self.active.held().map(|held| held.as_secs_f64()) });
         Ok(Facts { roots: vec![root], tags, notes, ..Facts::new(self.taken_at) })
     }
 }
@@ -131,13 +134,16 @@ struct Reading<'a> {
     source: &'a Bosh,
     root: &'a TreePath,
     /// What the last backup says of its files.
-    known: Record,
+    known: Known,
+    arrived: &'a Arrived,
     taken_at: Timestamp,
     gathered: Mutex<Gathered>,
 }
 
 /// Files of one artifact that travel, by name.
 type Travelers = HashMap<Vec<u8>, Item>;
+/// Files that a machine is to hash, each with what is expected, if anything is.
+type Unproved = Vec<(Vec<u8>, Option<String>)>;
 
 impl Reading<'_> {
     /// The folders above all artifacts, each once.
@@ -163,8 +169,10 @@ impl Reading<'_> {
         let bytes = listed.iter().map(|entry| entry.metadata.size).sum();
         cx.monitor.progress(Progress::Expect { items: Some(listed.len() as u64), bytes: Some(bytes) });
         self.tell_of_pointer(&made.artifact, &listed);
-        let known = self.known.checksums(&made.artifact).cloned().unwrap_or_default();
-        let (mut sums, mut unproved, mut travelers) = (Checksums::new(), Vec::new(), Travelers::new());
+        let stats: HashMap<String, (u64, Timestamp)> =
+            listed.iter().map(|entry| (member(&entry.name), (entry.metadata.size, entry.metadata.mtime))).collect();
+        let (mut sums, mut unproved, mut travelers) = (Checksums::new(), Unproved::new(), Travelers::new());
+        let before = self.arrived.of(&made.artifact);
         for entry in listed {
             cx.check()?;
             let Some(item) = self.item(&place, &entry)? else { continue };
@@ -172,21 +180,33 @@ impl Reading<'_> {
                 self.out.push(item, Content::None).await?;
                 continue;
             }
-            let name = member(&entry.name);
-            if self.source.config.drain.incremental == Incremental::Auto && self.out.reuse(&item).await? {
-                match known.get(&name).filter(|_| self.source.config.drain.verify == Verify::Remote) {
-                    Some(sum) => drop(sums.insert(name, sum.clone())),
-                    None => unproved.push(entry.name),
-                }
+            if self.source.config.drain.incremental == Incremental::Never || !self.out.reuse(&item).await? {
+                travelers.insert(entry.name, item);
                 continue;
             }
-            travelers.insert(entry.name, item);
+            let name = member(&entry.name);
+            let known = self.known.sum(&made.artifact, &name, stats[&name]);
+            let is_believed = before.is_proved || self.source.config.drain.verify == Verify::Remote && known.is_some();
+            match before.sums.get(&name).or(known).cloned() {
+                Some(sum) if is_believed => drop(sums.insert(name, sum)),
+                expected => unproved.push((entry.name, expected)),
+            }
         }
-        let travels: Vec<Vec<u8>> = travelers.keys().cloned().collect();
+        let names: Vec<Vec<u8>> = travelers.keys().cloned().collect();
         let arrived = self.carry(made, travelers).await?;
-        self.prove(made, &travels, &arrived, &unproved, &known, &mut sums).await?;
-        sums.extend(arrived);
-        self.gathered.lock().unwrap_or_else(PoisonError::into_inner).artifacts.push((made.artifact.clone(), sums));
+        unproved.extend(names.into_iter().map(|name| {
+            let sum = arrived.get(&member(&name)).cloned();
+            (name, sum)
+        }));
+        sums.extend(self.prove(made, &unproved).await?);
+        self.arrived.prove(&made.artifact);
+        let seen = sums.iter().filter_map(|(name, sum)| {
+            let (length, time) = stats.get(name)?;
+            Some((name.clone(), (*length, *time, sum.clone())))
+        });
+        let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+        gathered.known.note(&made.artifact, seen);
+        gathered.artifacts.push((made.artifact.clone(), sums));
         Ok(())
     }
 
@@ -230,9 +250,14 @@ impl Reading<'_> {
         let splitting = tokio::task::spawn_blocking(move || split(Kept::new(arriving, std::io::sink()), &apart));
         // It takes the receiver with it, so that whoever sends learns of an early end.
         let share_left = &mut share;
-        let pushing = async move { self.push_all(share_left, &mut parts).await };
+        let pushing = async move { self.push_all(made, share_left, &mut parts).await };
         let (packed, pushed) = tokio::join!(self.site.pack(self.cx, made, &names, sender), pushing);
         let whole = splitting.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        // A connection that broke explains whatever ended too early.
+        let packed = match packed {
+            Err(error) if error.is_transient() => return Err(error),
+            packed => packed,
+        };
         let sums = pushed?;
         // An archive that is cut is explained by what sent it, any other fault of it by itself.
         if whole.as_ref().err().is_none_or(|error| error.kind() == std::io::ErrorKind::UnexpectedEof) {
@@ -245,7 +270,12 @@ impl Reading<'_> {
         }
     }
 
-    async fn push_all(&self, share: &mut Travelers, parts: &mut mpsc::Receiver<Part>) -> Result<Checksums> {
+    async fn push_all(
+        &self,
+        made: &Made,
+        share: &mut Travelers,
+        parts: &mut mpsc::Receiver<Part>,
+    ) -> Result<Checksums> {
         let mut sums = Checksums::new();
         while let Some(part) = self.cx.unless_stopped(parts.recv()).await? {
             let Part::Member(arrived) = part else {
@@ -258,39 +288,29 @@ impl Reading<'_> {
             };
             let mut content = Member::new(parts);
             self.out.push(item, Content::Stream(&mut content)).await?;
-            sums.insert(member(&name), content.finish(self.cx).await?);
+            let sum = content.finish(self.cx).await?;
+            self.arrived.note(&made.artifact, &member(&name), &sum);
+            sums.insert(member(&name), sum);
         }
         Ok(sums)
     }
 
-    /// Compares what arrived with what the machine reads, and learns the sums of what was taken over.
-    async fn prove(
-        &self,
-        made: &Made,
-        travels: &[Vec<u8>],
-        arrived: &Checksums,
-        unproved: &[Vec<u8>],
-        known: &Checksums,
-        sums: &mut Checksums,
-    ) -> Result<()> {
-        let names: Vec<Vec<u8>> = travels.iter().chain(unproved).cloned().collect();
-        if names.is_empty() {
-            return Ok(());
+    /// Compares what is here with what the machine reads, and learns the sums of what was taken over.
+    async fn prove(&self, made: &Made, unproved: &Unproved) -> Result<Checksums> {
+        if unproved.is_empty() {
+            return Ok(Checksums::new());
         }
+        let names: Vec<Vec<u8>> = unproved.iter().map(|(name, _)| name.clone()).collect();
         let there = self.site.sums(self.cx, made, &names).await?;
-        for name in &names {
+        for (name, expected) in unproved {
             let name = member(name);
             let proved = there.get(&name);
-            let expected = arrived.get(&name).or_else(|| known.get(&name));
-            if proved.is_none() || expected.is_some_and(|expected| Some(expected) != proved) {
-                return Err(SourceError::Incomplete(format!(
-                    "checksums don't match for {name} of {}",
-                    made.artifact.name()
-                )));
+            if proved.is_none() || expected.as_ref().is_some_and(|expected| Some(expected) != proved) {
+                let artifact = made.artifact.name();
+                return Err(SourceError::Incomplete(format!("checksums don't match for {name} of {artifact}")));
             }
-            sums.extend(proved.map(|sum| (name, sum.clone())));
         }
-        Ok(())
+        Ok(there)
     }
 
     /// A job that keeps its data in a bucket stores only where they are.
@@ -323,11 +343,6 @@ fn shares(travelers: Travelers) -> Vec<Travelers> {
         smallest.1.insert(name, item);
     }
     shares.into_iter().map(|(_, share)| share).filter(|share| !share.is_empty()).collect()
-}
-
-/// What the notes of the last backup say.
-fn known(base: &Base) -> Record {
-    serde_json::from_value(base.facts.notes["record"].clone()).unwrap_or_default()
 }
 
 /// The root of a unit.

@@ -16,6 +16,10 @@ use crate::secret::{SecretKey, SecretReference};
 const LOCK_TIME_MAX: Duration = Duration::from_mins(30);
 /// Deployments at once.
 const DEPLOYMENTS_DEFAULT: u16 = 2;
+/// How long undoing may take once a run was cancelled.
+const CANCEL_GRACE: Duration = Duration::from_mins(2);
+/// How long artifacts of a drain that broke stay on the instances.
+const KEEP: Duration = Duration::from_hours(6);
 /// Artifacts at once, as the contract of backup scripts has it.
 const ARTIFACTS_DEFAULT: u16 = 10;
 
@@ -46,6 +50,13 @@ pub struct BoshConfig {
     /// How long jobs may be held by their locks; default 30m. At its end scripts get a signal and jobs are unlocked.
     #[serde(default)]
     pub lock_time_max: Option<Period>,
+    /// How long unlocking and removing may take once a run was cancelled; default 2m. What is left then is settled by the
+    /// next run.
+    #[serde(default)]
+    pub cancel_grace: Option<Period>,
+    /// What a run does with what a dead one left.
+    #[serde(default)]
+    pub auto_cleanup: AutoCleanup,
     /// How artifacts are carried away.
     #[serde(default)]
     pub drain: Drain,
@@ -143,6 +154,18 @@ pub struct Excluded {
     pub jobs: Vec<String>,
 }
 
+/// What a run does with what a dead one left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(rename = "BoshAutoCleanup")]
+pub enum AutoCleanup {
+    /// Settles what this onggi left: carries whole artifacts away, else unlocks and removes.
+    #[default]
+    Own,
+    /// Touches nothing; `onggi bosh cleanup` and `onggi bosh resume` do.
+    Never,
+}
+
 /// How artifacts are carried away.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -154,11 +177,14 @@ pub struct Drain {
     pub incremental: Incremental,
     /// What the instances prove with SHA-256 of their own.
     pub verify: Verify,
+    /// How long artifacts that could not be carried away stay on the instances, for the next run to go on; default 6h.
+    pub keep: Option<Period>,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { parallel_max: ARTIFACTS_DEFAULT, incremental: Incremental::default(), verify: Verify::default() }
+        let (incremental, verify) = (Incremental::default(), Verify::default());
+        Self { parallel_max: ARTIFACTS_DEFAULT, incremental, verify, keep: None }
     }
 }
 
@@ -268,6 +294,14 @@ impl BoshConfig {
 
     pub(super) fn lock_time_max(&self) -> Duration {
         self.lock_time_max.map_or(LOCK_TIME_MAX, |period| period.0)
+    }
+
+    pub(super) fn cancel_grace(&self) -> Duration {
+        self.cancel_grace.map_or(CANCEL_GRACE, |period| period.0)
+    }
+
+    pub(super) fn keep(&self) -> Duration {
+        self.drain.keep.map_or(KEEP, |period| period.0)
     }
 
     pub(super) fn takes(&self, deployment: &str) -> bool {

@@ -146,7 +146,7 @@ impl Site for FakeSite {
         Ok(())
     }
 
-    async fn work(&self, _cx: &Context, of: Of) -> Result<()> {
+    async fn work(&self, _cx: &Context, of: Of, _wanted: &[Made]) -> Result<()> {
         self.call("work", |state| match of {
             Of::Backup => state.store.extend(JOBS.map(|job| (job.to_owned(), content(job)))),
             Of::Restore => state.restored.clone_from(&state.store),

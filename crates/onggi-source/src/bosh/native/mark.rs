@@ -1,10 +1,14 @@
 //! What a run leaves so that another process finds its work: a file on this machine, written before anything is touched,
 //! and one beside the artifacts on each machine of the unit, written before the first lock.
 
+use std::fs::{DirBuilder, File};
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -12,10 +16,12 @@ use crate::config::Surroundings;
 use crate::context::{Context, Purpose, RunId};
 use crate::hex::hexadecimal;
 use crate::marks::{self, failed};
-use crate::source::{Remnant, Result, Unit};
+use crate::source::{Remnant, Result, SourceError, Unit};
 
 /// The name of marks on machines, before the run's id. It begins with a dot, so that it is no artifact.
 const PREFIX: &str = ".onggi-";
+/// The ending of the file that the process at work holds; the system lets go of it when the process dies.
+const HELD: &str = "held";
 
 /// The file on this machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,8 +33,8 @@ pub(super) struct Kept {
     pub(super) seen_at: Timestamp,
     /// Users that were made, or were to be.
     pub(super) users: Vec<String>,
-    /// All artifacts are made: they can be carried away without holding anything again.
-    pub(super) is_whole: bool,
+    /// The moment that the artifacts show, once all are made: they can be carried away without holding anything again.
+    pub(super) taken_at: Option<Timestamp>,
 }
 
 /// The file on a machine.
@@ -81,13 +87,37 @@ impl Marks {
         written.map_err(|error| failed("write", &path, &error))
     }
 
+    /// Removes it, with what lies beside it.
     pub(super) fn remove(&self, cx: &Context, unit: &Unit) -> Result<()> {
-        let path = self.path(cx, unit);
-        marks::remove(&path).map_err(|error| failed("remove", &path, &error))
+        for path in [self.path(cx, unit).with_extension(HELD), self.arrived(cx, unit), self.path(cx, unit)] {
+            marks::remove(&path).map_err(|error| failed("remove", &path, &error))?;
+        }
+        Ok(())
     }
 
-    /// All that lie here.
-    pub(super) fn remnants(&self) -> Result<Vec<Remnant>> {
+    /// Makes this process the one that works under this mark, as long as it keeps what it gets.
+    pub(super) fn hold(&self, cx: &Context, unit: &Unit) -> Result<File> {
+        let path = self.path(cx, unit).with_extension(HELD);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
+        let opened = made.and_then(|()| File::options().create(true).append(true).mode(0o600).open(&path));
+        let file = opened.map_err(|error| failed("open", &path, &error))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                Err(SourceError::Busy("another onggi of this machine works on it".to_owned()))
+            }
+            Err(error) => Err(failed("lock", &path, &error.into())),
+        }
+    }
+
+    /// Where it is noted what has arrived.
+    pub(super) fn arrived(&self, cx: &Context, unit: &Unit) -> PathBuf {
+        self.path(cx, unit).with_extension("arrived")
+    }
+
+    /// All that lie here. Artifacts without a sign of life for longer than `keep` are not wanted any more.
+    pub(super) fn remnants(&self, now: Timestamp, keep: Duration) -> Result<Vec<Remnant>> {
+        let keep = SignedDuration::try_from(keep).unwrap_or(SignedDuration::MAX);
         let mut paths = marks::listed(&self.folder).map_err(|error| failed("list", &self.folder, &error))?;
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "mark"));
         let mut found = Vec::new();
@@ -97,12 +127,18 @@ impl Marks {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue, // released meanwhile
                 kept => kept.map_err(|error| failed("read", &path, &error))?,
             };
-            let what = if kept.is_whole { "artifacts, not carried away" } else { "locks and unfinished artifacts" };
+            let is_old = now.duration_since(kept.seen_at) > keep;
+            let what = match kept.taken_at {
+                None => "locks and unfinished artifacts",
+                Some(_) if is_old => "artifacts, not carried away for too long",
+                Some(_) => "artifacts, not carried away",
+            };
             found.push(Remnant {
                 unit: kept.unit,
                 mark: Some((kept.run, kept.purpose)),
-                seen_at: kept.seen_at,
-                complete: kept.is_whole,
+                // What nobody holds has no maker any more, however short ago that was.
+                seen_at: if is_held(&path.with_extension(HELD)) { kept.seen_at } else { Timestamp::UNIX_EPOCH },
+                complete: kept.taken_at.is_some() && !is_old,
                 what: what.to_owned(),
             });
         }
@@ -112,6 +148,12 @@ impl Marks {
     fn path(&self, cx: &Context, unit: &Unit) -> PathBuf {
         self.folder.join(marks::name(&cx.run, cx.purpose, unit)).with_extension("mark")
     }
+}
+
+/// Whether a process has this file.
+fn is_held(path: &Path) -> bool {
+    let probe = |file: File| flock(file, FlockOperation::NonBlockingLockShared).is_err();
+    File::open(path).is_ok_and(probe)
 }
 
 /// The name of this run's mark on a machine.

@@ -145,10 +145,14 @@ impl Site for Real {
         told(cx, self.platform.lock(cx, script, pace).await)
     }
 
-    async fn work(&self, cx: &Context, of: Of) -> Result<()> {
+    async fn work(&self, cx: &Context, of: Of, wanted: &[Made]) -> Result<()> {
+        let is_wanted = |instance: &Instance, job: &crate::bosh::Job| {
+            let reads = instance.wanted_by(job);
+            wanted.iter().any(|made| made.artifact == reads && self.instance(made.place).name() == instance.name())
+        };
         let done = match of {
             Of::Backup => self.platform.back_up_jobs(cx).await,
-            Of::Restore => self.platform.restore_jobs(cx).await,
+            Of::Restore => self.platform.restore_jobs(cx, &is_wanted).await,
         };
         told(cx, done)
     }
@@ -215,6 +219,7 @@ fn failed(trouble: Trouble) -> SourceError {
         Trouble::Stopped(stop) => stop.into(),
         Trouble::Ssh(error @ SshError::Unreachable(_)) => SourceError::Unreachable(chain(&error)),
         Trouble::Ssh(error) => SourceError::Denied(chain(&error)),
+        Trouble::Lost(text) => SourceError::Unreachable(text),
         Trouble::Failed(text) => SourceError::Incomplete(text),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::archive::{Builder, STEP_BYTES};
@@ -33,11 +33,27 @@ const UNLOCK: Duration = Duration::from_mins(10);
 const TEXT_BYTES_MAX: u64 = 256 << 20;
 
 /// What an operator may say of a restore.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-struct Options {
+pub struct RestoreOptions {
+    /// Only these; all without one.
+    pub jobs: Vec<String>,
     /// Instances that take what another one gave: `db/1: db/0`.
-    instances: BTreeMap<String, String>,
+    pub instances: BTreeMap<String, String>,
+}
+
+impl RestoreOptions {
+    fn wants(&self, artifact: &Artifact) -> bool {
+        self.jobs.is_empty() || self.jobs.iter().any(|job| is_of(artifact, job))
+    }
+}
+
+/// Whether an artifact is of this job; that of all instances has the job's name first, then the release's.
+fn is_of(artifact: &Artifact, job: &str) -> bool {
+    match artifact {
+        Artifact::Instance { job: own, .. } => own == job,
+        Artifact::Custom(name) => name.strip_prefix(job).is_some_and(|rest| rest.starts_with('-')),
+    }
 }
 
 pub(super) struct IntoPlatform<'a> {
@@ -80,13 +96,17 @@ impl<'a> IntoPlatform<'a> {
             Some(root) => root.clone(),
             None => path_of(&self.request.unit)?,
         };
-        let Options { instances } = self.request.options()?;
+        let options: RestoreOptions = self.request.options()?;
         let reader = Reader { cx, from: self.from };
         let record = reader.record(&root).await?;
         let (site, mut taken) = (active.site(), Vec::new());
         for made in site.artifacts(Of::Restore) {
-            let stored = stored_for(&made.artifact, &instances);
+            let stored = stored_for(&made.artifact, &options.instances);
             let name = shown(&made.artifact);
+            if !options.wants(&made.artifact) {
+                self.plan.steps.push(Step::Leave(name));
+                continue;
+            }
             let place = place_of(&root, &stored)?;
             taken.push(stored.clone());
             match record.checksums(&stored) {
@@ -97,8 +117,20 @@ impl<'a> IntoPlatform<'a> {
                 _ => self.plan.steps.push(Step::Cannot(format!("{name}: nothing of it is stored"))),
             }
         }
-        for (artifact, _) in record.artifacts().iter().filter(|(artifact, _)| !taken.contains(artifact)) {
-            self.plan.steps.push(Step::Cannot(format!("{}: nothing there restores it", shown(artifact))));
+        let wanted = |artifact: &Artifact| options.wants(artifact) && !taken.contains(artifact);
+        for (artifact, _) in record.artifacts().iter().filter(|(artifact, _)| wanted(artifact)) {
+            // Its place takes something else, as the operator wants it.
+            let is_replaced = matches!(artifact, Artifact::Instance { group, index, .. }
+                if options.instances.contains_key(&format!("{group}/{index}")));
+            self.plan.steps.push(if is_replaced {
+                Step::Leave(format!("what is stored of {}", shown(artifact)))
+            } else {
+                Step::Cannot(format!("{}: nothing there restores it", shown(artifact)))
+            });
+        }
+        let is_meant = |job: &&String| taken.iter().any(|artifact| is_of(artifact, job));
+        for job in options.jobs.iter().filter(|job| !is_meant(job)) {
+            self.plan.steps.push(Step::Cannot(format!("job {job}: nothing there restores it")));
         }
         Ok(())
     }
@@ -227,8 +259,9 @@ impl IntoPlatform<'_> {
         let bring = async |wanted: &Wanted| self.bring(cx, &active, wanted).await;
         crate::context::each(ARTIFACTS_MAX, &self.wanted, bring).await?;
         let site = active.site();
+        let wanted: Vec<Made> = self.wanted.iter().map(|wanted| wanted.made.clone()).collect();
         let restored = match site.lock(cx, Of::Restore).await {
-            Ok(()) => site.work(cx, Of::Restore).await,
+            Ok(()) => site.work(cx, Of::Restore, &wanted).await,
             Err(error) => Err(error),
         };
         let cleanup = cx.for_cleanup(UNLOCK);
@@ -249,7 +282,7 @@ fn stored_for(artifact: &Artifact, instances: &BTreeMap<String, String>) -> Arti
     Artifact::Instance { group: group.to_owned(), index: index.to_owned(), job: job.clone() }
 }
 
-fn shown(artifact: &Artifact) -> String {
+pub(super) fn shown(artifact: &Artifact) -> String {
     match artifact {
         Artifact::Custom(name) => name.clone(),
         Artifact::Instance { group, index, job } => format!("{group}/{index}/{job}"),

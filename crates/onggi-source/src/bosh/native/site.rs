@@ -43,8 +43,8 @@ pub(crate) trait Site: Send + Sync {
 
     /// Runs the lock scripts, in their order.
     async fn lock(&self, cx: &Context, of: Of) -> Result<()>;
-    /// Runs the backup scripts, or the restore scripts.
-    async fn work(&self, cx: &Context, of: Of) -> Result<()>;
+    /// Runs the backup scripts, or the restore scripts that read these artifacts.
+    async fn work(&self, cx: &Context, of: Of, wanted: &[Made]) -> Result<()>;
     /// Runs all unlock scripts, whatever was locked. `is_success`: what was held for is done.
     async fn unlock(&self, cx: &Context, of: Of, is_success: bool) -> Result<()>;
 

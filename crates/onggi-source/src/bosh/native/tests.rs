@@ -1,6 +1,9 @@
 //! The source over a platform in memory.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use super::Bosh;
 use super::config::BoshConfig;
@@ -50,7 +53,8 @@ impl Bed for PlatformBed {
     }
 
     fn describe(&self) -> String {
-        let marks = Marks::new(&surroundings("cf", self.state.path())).remnants().unwrap();
+        let marks = Marks::new(&surroundings("cf", self.state.path()));
+        let marks = marks.remnants(Timestamp::UNIX_EPOCH, Duration::MAX).unwrap();
         format!("{} {marks:?}", self.platform.describe())
     }
 
@@ -181,4 +185,60 @@ async fn artifacts_of_another_program_are_refused_and_stay() {
     source.thaw(&bench.cx, &PlatformBed::unit()).await.unwrap();
     source.release(&bench.cx, &PlatformBed::unit(), Outcome::Dropped).await.unwrap();
     assert!(bed.foreign_is_there() && bed.platform.state().users.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_that_goes_on_hashes_nothing_that_was_proved() {
+    let (bed, bench, unit) = (PlatformBed::new("drain: {parallel-max: 1}"), Bench::new("r1"), PlatformBed::unit());
+    let source = bed.bosh();
+    source.freeze(&bench.cx, &unit).await.unwrap();
+    let mut capture = source.capture(&bench.cx, &unit, None).await.unwrap();
+    let first = Recorder::new(&bench.cx);
+    let facts = capture.items(&bench.cx, &first).await.unwrap();
+    let first = first.commit(facts).unwrap();
+    drop(capture);
+    // The process dies before it says so, and what it read is there.
+    drop(source);
+    let next = bed.bosh();
+    let remnants = next.remnants(&Bench::new("r2").cx).await.unwrap();
+    let mut capture = next.reopen(&bench.cx, &remnants[0]).await.unwrap();
+    let calls = bed.platform.faults.calls().len();
+    let sink = Recorder::over(&bench.cx, &first);
+    let facts = capture.items(&bench.cx, &sink).await.unwrap();
+    assert_eq!(facts.taken_at, first.facts[0].taken_at, "the moment of the capture");
+    let later = bed.platform.faults.calls().split_off(calls);
+    assert!(!later.iter().any(|call| call == "sums" || call == "pack"), "{later:?}");
+    assert_eq!(meta(&sink.commit(facts).unwrap()), meta(&first));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_is_alive_while_it_is_held_and_old_after_a_while() {
+    let (bed, bench, unit) = (PlatformBed::new("drain: {keep: 1h}"), Bench::new("r1"), PlatformBed::unit());
+    let source = bed.bosh();
+    source.freeze(&bench.cx, &unit).await.unwrap();
+    drop(source.capture(&bench.cx, &unit, None).await.unwrap());
+    let other = bed.bosh();
+    let left = other.remnants(&bench.cx).await.unwrap();
+    assert!(left[0].seen_at > Timestamp::UNIX_EPOCH && left[0].complete, "{left:?}");
+    assert!(matches!(other.thaw(&bench.cx, &unit).await, Err(SourceError::Busy(_))));
+    drop(source);
+    let left = other.remnants(&bench.cx).await.unwrap();
+    assert!(left[0].seen_at == Timestamp::UNIX_EPOCH && left[0].complete, "{left:?}");
+    bench.cx.world.sleep(Duration::from_secs(3601)).await;
+    assert!(!other.remnants(&bench.cx).await.unwrap()[0].complete);
+    let never = PlatformBed { keys: "auto-cleanup: never", ..bed };
+    assert_eq!(never.bosh().remnants(&bench.cx).await.unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_length_or_time_has_is_hashed_again() {
+    let bed = PlatformBed::new("");
+    let mut first = back_up(&bed, "r1", &RecordedTree::default()).await;
+    let facts = first.facts.last_mut().unwrap();
+    facts.notes["files"]["db/0/db"]["./a b"][0] = 7.into();
+    let calls = bed.platform.faults.calls().len();
+    let second = back_up(&bed, "r2", &first).await;
+    let later = bed.platform.faults.calls().split_off(calls);
+    assert_eq!(later.iter().filter(|call| *call == "sums").count(), 1, "{later:?}");
+    assert_eq!(second.facts.last().unwrap().notes["files"], back_up(&bed, "r3", &second).await.facts[0].notes["files"]);
 }

@@ -30,6 +30,7 @@ const ETCD: &str = "etcd";
 const DATABASE: &str = "database";
 const HOSTS: &str = "hosts";
 const OPENSTACK: &str = "openstack";
+const BOSH: &str = "bosh";
 
 /// A snapshot with its chain, and the source that it is of.
 pub struct Chained {
@@ -91,6 +92,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
             let unit = chained.unit.clone();
             let request = match &chained.kind[..] {
                 HOSTS => RestoreRequest::new(unit, destination, &args.hosts.options(target, args.in_place, &path)),
+                BOSH => RestoreRequest::new(unit, destination, &args.bosh.options()),
                 OPENSTACK => RestoreRequest::new(unit, destination, &args.openstack.options()),
                 _ => request(&chained, destination, (&args.etcd, &args.database), target, session)?,
             };
