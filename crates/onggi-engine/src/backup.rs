@@ -294,7 +294,9 @@ async fn capture_all<'a>(
     units: &[UnitRun<'_>],
     failed: &AtomicUsize,
 ) -> onggi_source::Result<Vec<Captured<'a>>> {
-    let (inside, stop) = &inside.stoppable();
+    let (mut inside, stop) = inside.stoppable();
+    inside.is_prompt = members.len() == 1;
+    let (inside, stop) = (&inside, &stop);
     let mut captures: Vec<BoxFuture<'_, onggi_source::Result<Box<dyn Capture + 'a>>>> = Vec::new();
     for (member, unit) in members.iter().zip(units) {
         captures.push(Box::pin(async move {

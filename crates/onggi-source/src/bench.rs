@@ -45,7 +45,8 @@ impl Bench {
         let seen = Arc::new(Seen::default());
         let world = Arc::new(BenchWorld { start: Instant::now(), state: AtomicU64::new(seed) });
         let memory = Arc::new(Semaphore::new(MEMORY_BYTES));
-        let cx = Context::new(RunId::from(run), Purpose::Backup, world, seen.clone(), memory, receiver);
+        let mut cx = Context::new(RunId::from(run), Purpose::Backup, world, seen.clone(), memory, receiver);
+        cx.is_prompt = true;
         Self { cx, seen, stop }
     }
 }
@@ -157,30 +158,30 @@ impl World for BenchWorld {
 
 /// A spool in memory.
 #[derive(Debug, Default)]
-pub struct MemorySpool(Vec<u8>);
+pub struct MemorySpool(Mutex<Vec<u8>>);
 
 #[async_trait]
 impl ReadAt for MemorySpool {
     async fn open(&self, _cx: &Context, _known: &Known<'_>) -> Result<Layout, ReadError> {
-        Ok(Layout::dense(self.0.len() as u64))
+        Ok(Layout::dense(self.length()))
     }
 
     async fn read(&self, _cx: &Context, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
         let start = usize::try_from(offset).expect("a test's spool fits into memory");
-        buffer.copy_from_slice(&self.0[start..start + buffer.len()]);
+        buffer.copy_from_slice(&lock(&self.0)[start..start + buffer.len()]);
         Ok(())
     }
 }
 
 #[async_trait]
 impl Spool for MemorySpool {
-    async fn append(&mut self, bytes: Bytes) -> Result<()> {
-        self.0.extend_from_slice(&bytes);
+    async fn append(&self, bytes: Bytes) -> Result<()> {
+        lock(&self.0).extend_from_slice(&bytes);
         Ok(())
     }
 
     fn length(&self) -> u64 {
-        self.0.len() as u64
+        lock(&self.0).len() as u64
     }
 }
 

@@ -82,15 +82,15 @@ pub trait World: Send + Sync {
     async fn spool(&self, run: &RunId, name: &str) -> Result<Box<dyn Spool>, SourceError>;
 }
 
-/// A file on onggi's own disk.
+/// A file on onggi's own disk: written by one, and what is there is read by others meanwhile.
 #[async_trait]
 pub trait Spool: ReadAt {
     /// Asks for room for so many bytes before the first is written; `Full` if there is none.
-    async fn reserve(&mut self, _bytes: u64) -> Result<(), SourceError> {
+    async fn reserve(&self, _bytes: u64) -> Result<(), SourceError> {
         Ok(())
     }
-    /// Writes at the end; `Full` if there is no room any more.
-    async fn append(&mut self, bytes: Bytes) -> Result<(), SourceError>;
+    /// Writes at the end, one piece after the other; `Full` if there is no room any more.
+    async fn append(&self, bytes: Bytes) -> Result<(), SourceError>;
     /// Bytes written so far.
     fn length(&self) -> u64;
 }
@@ -207,6 +207,9 @@ pub struct Context {
     pub memory: Arc<Semaphore>,
     /// Bytes per second allowed now, for systems that can limit themselves; the engine keeps to it in `push`.
     pub rate: Option<u64>,
+    /// Whether items are asked for as soon as the image is fixed, so that what must not wait may still be on its way when
+    /// `capture` returns. Other members of a group may take their time.
+    pub is_prompt: bool,
     stops: Vec<watch::Receiver<Option<Stop>>>,
     deadline: Option<(Duration, Stop)>,
 }
@@ -221,7 +224,7 @@ impl Context {
         memory: Arc<Semaphore>,
         stop: watch::Receiver<Option<Stop>>,
     ) -> Self {
-        Self { run, purpose, world, monitor, memory, rate: None, stops: vec![stop], deadline: None }
+        Self { run, purpose, world, monitor, memory, rate: None, is_prompt: false, stops: vec![stop], deadline: None }
     }
 
     /// Says whether work must end now; asked between items, pages and polls.
@@ -359,7 +362,7 @@ where
 
 /// Reads a stream to its confirmed end into a spool of this name.
 pub async fn spool_all(cx: &Context, name: &str, stream: &mut dyn ByteStream) -> Result<Box<dyn Spool>, SourceError> {
-    let mut spool = cx.world.spool(&cx.run, name).await?;
+    let spool = cx.world.spool(&cx.run, name).await?;
     loop {
         cx.check()?;
         match stream.next(cx).await {

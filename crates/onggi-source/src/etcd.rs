@@ -2,9 +2,10 @@
 //! confirmed end, checked page by page and key by key, and compared with what the members say.
 //!
 //! [`manifest`] reads the static pod of a member, `access` gathers what is needed to enter, `cluster` asks all members
-//! how they are and `select` chooses one. `snapshot` reads it into the spool, `verify` proves it with [`bolt`],
-//! [`content`] and [`hashkv`], `capture` stores it with the [`model::Notes`] that a restore reads, and [`pki`] with what
-//! a control plane has beside. [`cronjob`] writes jobs that do so on the control plane itself.
+//! how they are and `select` chooses one. `snapshot` reads it into the spool, `tail` is what is stored of it meanwhile,
+//! `verify` proves it with [`bolt`], [`content`] and [`hashkv`], `capture` stores it with the [`model::Notes`] that a
+//! restore reads, and [`pki`] with what a control plane has beside. [`cronjob`] writes jobs that do so on the control
+//! plane itself.
 
 mod access;
 mod blank;
@@ -28,6 +29,7 @@ mod restore;
 mod select;
 mod snapshot;
 pub mod survey;
+mod tail;
 mod verify;
 
 #[cfg(test)]
@@ -107,7 +109,8 @@ impl Source for Etcd {
         Ok(vec![Unit { id: UnitId::new(cluster.id.to_string()), name: self.cluster().to_owned() }])
     }
 
-    /// Returns when a whole snapshot lies in the spool.
+    /// Returns when a member has begun a snapshot, or, for a group, when a whole one lies in the spool. A stream that
+    /// breaks later is begun anew: the snapshot is then of that moment, which its `taken_at` says.
     async fn capture<'a>(&'a self, cx: &Context, unit: &Unit, base: Option<&Base>) -> Result<Box<dyn Capture + 'a>> {
         let notes = base.and_then(|base| serde_json::from_value::<Notes>(base.facts.notes.clone()).ok());
         let last = notes.map(|notes| (notes.member_id, notes.server_version));

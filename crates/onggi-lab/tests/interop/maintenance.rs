@@ -1,6 +1,7 @@
 //! restic maintains repositories of onggi, and onggi goes on with them.
 
 use onggi_lab::compare::Aspects;
+use serde_json::Value;
 
 use crate::peer;
 use crate::place::{Place, Program, finish};
@@ -68,6 +69,30 @@ fn restic_changes_the_password_and_mends_packs_of_onggi() {
     place.run(&Program::Onggi, "repository verify --read-data").ok();
     place.run(&Program::Onggi, "restore latest --privileged --target {out}").ok();
     place.assert_restored("out", Aspects { times: false, ..Aspects::ALL });
+}
+
+#[test]
+fn a_key_that_restic_removed_opens_nothing() {
+    let Some(restic) = peer::current_restic() else { return };
+    let place = prepared_with_second_key(&restic);
+    let keys: Value = serde_json::from_str(&place.run(&restic, "key list --json").ok()).expect("a JSON array");
+    let first = keys.as_array().unwrap().iter().find(|key| key["current"] == true).expect("the key in use");
+    std::fs::copy(place.path("second-password"), place.path("password")).unwrap();
+    place.run(&restic, &format!("key remove {}", first["id"].as_str().unwrap())).ok();
+    assert_eq!(place.snapshots(&Program::Onggi).len(), 1);
+    place.run(&Program::Onggi, "repository repair copies --yes").ok();
+    place.run(&Program::Onggi, "repository verify --read-data").ok();
+    std::fs::write(place.path("password"), "password of this place").unwrap();
+    place.run(&Program::Onggi, "snapshots").ends(12);
+}
+
+/// A repository of onggi with a key that restic added.
+fn prepared_with_second_key(restic: &Program) -> Place {
+    let place = Place::with_zoo();
+    place.run(&Program::Onggi, "init").ok();
+    place.run(&Program::Onggi, "backup {source}").ok();
+    place.run(restic, "key add --new-password-file {second-password}").ok();
+    place
 }
 
 #[test]

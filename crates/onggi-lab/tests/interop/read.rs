@@ -20,6 +20,13 @@ fn onggi_reads_version_1() {
 }
 
 #[test]
+fn onggi_reads_what_a_restic_before_version_2_wrote() {
+    if let Some(restic) = peer::old_restic() {
+        check(&restic, &["init", "backup {source}", "backup --force {source}"]);
+    }
+}
+
+#[test]
 fn onggi_reads_a_repository_that_was_upgraded() {
     for restic in peer::restics() {
         let upgrade = ["migrate upgrade_repo_v2", "prune --repack-uncompressed"];
@@ -39,6 +46,7 @@ fn onggi_reads_packs_of_any_size() {
     for restic in peer::restics() {
         check(&restic, &["init", "backup --pack-size 4 {source}"]);
         check(&restic, &["init", "backup --pack-size 64 {source}"]);
+        check(&restic, &["init", "backup --pack-size 128 {source}"]);
     }
 }
 

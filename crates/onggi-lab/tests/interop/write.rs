@@ -102,6 +102,54 @@ fn restic_dumps_a_file_and_an_archive() {
 }
 
 #[test]
+fn restic_dumps_the_image_of_a_disk() {
+    use std::os::unix::fs::FileExt as _;
+
+    for restic in peer::restics() {
+        let place = Place::new();
+        std::fs::create_dir(place.path("source")).unwrap();
+        let image = std::fs::File::create(place.path("source/disk.img")).unwrap();
+        image.set_len(64 << 20).unwrap();
+        for block in 0..40_u64 {
+            image.write_all_at(&block.to_be_bytes().repeat(512), block * 1_600_000).unwrap();
+        }
+        onggi_init_and_backup(&place);
+        let mut dump = place.command(&restic, "dump latest {source}/disk.img");
+        let dumped = dump.output().unwrap();
+        assert!(dumped.status.success(), "{}", String::from_utf8_lossy(&dumped.stderr));
+        assert!(dumped.stdout == std::fs::read(place.path("source/disk.img")).unwrap(), "another image came out");
+    }
+}
+
+#[test]
+fn a_mount_of_restic_shows_what_onggi_wrote() {
+    let Some(restic) = peer::current_restic() else { return };
+    let helper = std::process::Command::new("fusermount3").arg("--version").output();
+    if !std::path::Path::new("/dev/fuse").exists() || helper.is_err() {
+        // A kernel or a machine without it is no fault of either program.
+        return onggi_lab::peer::say("no file system of a program can be mounted here");
+    }
+    let place = Place::with_zoo();
+    onggi_init_and_backup(&place);
+    std::fs::create_dir(place.path("mounted")).unwrap();
+    let mut mount = place.command(&restic, "mount {mounted}").spawn().expect("restic starts");
+    let leaf = place
+        .path("mounted/snapshots/latest")
+        .join(place.path("source/contents/deep/deeper/deepest/leaf").strip_prefix("/").unwrap());
+    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    while !leaf.exists() && std::time::Instant::now() < deadline && mount.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    let read = std::fs::read_to_string(&leaf);
+    let unmounted = std::process::Command::new("fusermount3").arg("-u").arg(place.path("mounted")).status();
+    if !unmounted.is_ok_and(|status| status.success()) {
+        mount.kill().unwrap();
+    }
+    mount.wait().unwrap();
+    assert_eq!(read.unwrap(), "leaf\n");
+}
+
+#[test]
 fn restic_takes_a_snapshot_of_onggi_as_parent() {
     for restic in peer::restics() {
         let place = Place::with_zoo();

@@ -75,7 +75,7 @@ impl<'a> Shelf<'a> {
                 if state.far.is_none() {
                     state.far = Some(cx.world.spool(&cx.run, "dump").await?);
                 }
-                if let Some(far) = &mut state.far {
+                if let Some(far) = &state.far {
                     far.append(piece).await?;
                 }
                 self.put.notify_one();

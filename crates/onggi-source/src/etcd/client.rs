@@ -15,6 +15,9 @@ use super::model::ClusterId;
 use crate::context::Context;
 use crate::source::{Result, SourceError};
 
+/// Longer than any pause of a member that still sends a snapshot.
+pub(super) const SILENCE: Duration = Duration::from_secs(30);
+
 /// Connects to members.
 #[async_trait]
 pub(crate) trait Dial: Send + Sync {

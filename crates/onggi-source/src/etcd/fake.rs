@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::access::Access;
 use super::client::{Dial, HashAnswer, Member, Named, Piece, Pieces, Status, Told, Watching};
 use super::model::ClusterId;
+use super::snapshot::TRAILER_BYTES;
 use super::{Etcd, EtcdConfig};
 use crate::bench::surroundings;
 use crate::config::Surroundings;
@@ -32,6 +33,8 @@ pub(super) struct FakeMember {
     pub hash: HashAnswer,
     /// One list of messages for each snapshot that is asked for; the last is served for ever.
     pub snapshots: VecDeque<Vec<Piece>>,
+    /// It says nothing more where messages of a snapshot are missing, instead of ending the stream.
+    pub is_silent: bool,
     /// What a watch tells, message by message; then nothing for ever.
     pub told: VecDeque<Told>,
     pub auth_revision: Option<u64>,
@@ -75,6 +78,7 @@ impl FakeCluster {
                 status,
                 hash: HASH,
                 snapshots: VecDeque::from([pieces(FILE)]),
+                is_silent: false,
                 told: VecDeque::new(),
                 auth_revision: None,
             };
@@ -206,13 +210,16 @@ impl Member for Connection {
         let left = VecDeque::from(begun.await?);
         let connection =
             Self { cluster: self.cluster.clone(), lost: Arc::clone(&self.lost), endpoint: self.endpoint.clone() };
-        Ok(Box::new(Flowing { connection, left }))
+        let misses = left.back().is_none_or(|last| last.blob.len() != TRAILER_BYTES as usize);
+        Ok(Box::new(Flowing { connection, left, misses }))
     }
 }
 
 struct Flowing {
     connection: Connection,
     left: VecDeque<Piece>,
+    /// The trailer is not among them.
+    misses: bool,
 }
 
 #[async_trait]
@@ -220,6 +227,9 @@ impl Pieces for Flowing {
     async fn next(&mut self, cx: &Context) -> Result<Option<Piece>> {
         cx.check()?;
         let left = &mut self.left;
+        if left.is_empty() && self.connection.member().is_silent && self.misses {
+            return std::future::pending().await;
+        }
         self.connection.call("piece", async { Ok(left.pop_front()) }).await
     }
 }

@@ -261,8 +261,8 @@ impl IntoDirectories<'_> {
 
     async fn amend_database(&self, cx: &Context, path: &Path) -> Result<Written> {
         let mut file = directory::create(path).map_err(unwritten)?;
-        let mut spool = FileSpool::new(file.try_clone().map_err(unwritten)?);
-        self.full.copy(cx, self.from, &mut spool).await?;
+        let spool = FileSpool::new(file.try_clone().map_err(unwritten)?);
+        self.full.copy(cx, self.from, &spool).await?;
         let length = self.full.notes.db_size;
         file.set_len(length).map_err(unwritten)?;
         let bytes = Slice { cx, content: &spool };

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::client::{Member, Piece, Pieces};
+use super::client::{Member, Piece, Pieces, SILENCE, limited};
 use crate::context::{Context, Spool};
 use crate::source::{Result, SourceError};
 
@@ -30,34 +31,64 @@ pub(super) struct Received {
     pub version: String,
 }
 
-/// Reads one snapshot to its end. The spool of a failed one goes with it.
-pub(super) async fn receive(cx: &Context, member: &dyn Member, expected: u64) -> Result<Received> {
-    let _memory = cx.memory.acquire_many(2 * STEP_BYTES as u32).await;
-    let mut spool = cx.world.spool(&cx.run, "etcd").await?;
-    spool.reserve(expected / 100 * ROOM_PERCENT + TRAILER_BYTES).await?;
-    let mut stream = member.snapshot(cx).await?;
-    let mut arriving = Arriving::default();
-    let mut hash = Sha256::new();
-    let (mut full, mut empty) = (Bytes::new(), BytesMut::with_capacity(STEP_BYTES));
-    loop {
-        let db_left = arriving.db_size.saturating_sub(spool.length());
-        let written = write(&mut *spool, hash, full.clone(), db_left);
-        let (step, written) = tokio::join!(arriving.step(cx, &mut *stream, empty), written);
-        hash = written?;
-        // New memory would be cleared by the system first.
-        empty = full.try_into_mut().unwrap_or_default();
-        match step? {
-            Some(bytes) => full = bytes,
-            None => break,
-        }
+/// A snapshot that is on its way. Its member keeps the state of the moment when it began, and grows until all is read.
+pub(super) struct Coming {
+    spool: Arc<dyn Spool>,
+    stream: Box<dyn Pieces>,
+    arriving: Arriving,
+    /// What came and is not in the spool yet.
+    next: Bytes,
+    _memory: OwnedSemaphorePermit,
+}
+
+impl Coming {
+    /// Begins one, of about so many bytes.
+    pub async fn begin(cx: &Context, member: &dyn Member, expected: u64) -> Result<Self> {
+        let memory = cx.unless_stopped(Arc::clone(&cx.memory).acquire_many_owned(2 * STEP_BYTES as u32)).await?;
+        let memory = memory.map_err(|_| SourceError::Busy("no memory is given any more".to_owned()))?;
+        let spool = cx.world.spool(&cx.run, "etcd").await?;
+        spool.reserve(expected / 100 * ROOM_PERCENT + TRAILER_BYTES).await?;
+        let mut stream = member.snapshot(cx).await?;
+        let mut arriving = Arriving::default();
+        let first = arriving.step(cx, &mut *stream, BytesMut::with_capacity(STEP_BYTES)).await?;
+        Ok(Self { spool: spool.into(), stream, arriving, next: first.unwrap_or_default(), _memory: memory })
     }
-    confirm(&arriving, &*spool, &hash.finalize().into())?;
-    let Arriving { db_size, trailer, version, .. } = arriving;
-    Ok(Received { spool: spool.into(), db_size, sha256: trailer, version })
+
+    /// Where it goes; what is there can be read.
+    pub fn spool(&self) -> &Arc<dyn Spool> {
+        &self.spool
+    }
+
+    /// Bytes of the whole file, as the member announced them.
+    pub fn length(&self) -> u64 {
+        self.arriving.db_size + TRAILER_BYTES
+    }
+
+    /// Reads it to its end, and tells how much lies in the spool. The spool of a failed one goes with it.
+    pub async fn finish(self, cx: &Context, tell: impl Fn(u64)) -> Result<Received> {
+        let Self { spool, mut stream, mut arriving, mut next, .. } = self;
+        let (mut hash, mut empty) = (Sha256::new(), BytesMut::with_capacity(STEP_BYTES));
+        loop {
+            let db_left = arriving.db_size.saturating_sub(spool.length());
+            let written = write(&*spool, hash, next.clone(), db_left);
+            let (step, written) = tokio::join!(arriving.step(cx, &mut *stream, empty), written);
+            hash = written?;
+            tell(spool.length());
+            // New memory would be cleared by the system first.
+            empty = next.try_into_mut().unwrap_or_default();
+            match step? {
+                Some(bytes) => next = bytes,
+                None => break,
+            }
+        }
+        confirm(&arriving, &*spool, &hash.finalize().into())?;
+        let Arriving { db_size, trailer, version, .. } = arriving;
+        Ok(Received { spool, db_size, sha256: trailer, version })
+    }
 }
 
 /// Appends a piece and hashes what of it belongs to the database.
-pub(super) async fn write(spool: &mut dyn Spool, mut hash: Sha256, bytes: Bytes, db_left: u64) -> Result<Sha256> {
+pub(super) async fn write(spool: &dyn Spool, mut hash: Sha256, bytes: Bytes, db_left: u64) -> Result<Sha256> {
     if bytes.is_empty() {
         return Ok(hash);
     }
@@ -102,7 +133,7 @@ impl Arriving {
         step.clear();
         step.reserve(STEP_BYTES);
         while step.len() < STEP_BYTES && !self.has_ended {
-            match stream.next(cx).await? {
+            match limited(cx, SILENCE, "Snapshot", stream.next(cx)).await? {
                 Some(piece) => {
                     self.take(&piece)?;
                     step.extend_from_slice(&piece.blob);

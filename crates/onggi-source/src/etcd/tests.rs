@@ -13,6 +13,7 @@ use super::model::{ClusterId, Notes, SNAPSHOT_FILE};
 use super::survey::Survey;
 use crate::bench::Bench;
 use crate::conformance::{self, Bed};
+use crate::context::Stop;
 use crate::faults::Faults;
 use crate::item::Chunking;
 use crate::path::TreePath;
@@ -134,6 +135,94 @@ fn a_broken_stream_is_begun_anew_and_at_last_elsewhere() {
     check(&cluster, GOOD);
     let cluster = FakeCluster::new(2).with(2, |member| member.snapshots = [cut.clone()].into());
     check(&cluster, GOOD);
+}
+
+/// The file with so much room behind its pages that it comes in many pieces.
+fn grown() -> Vec<u8> {
+    let mut file = FILE[..FILE.len() - 32].to_vec();
+    file.resize(3 << 20, 0);
+    let trailer = sha2::Sha256::digest(&file);
+    file.extend_from_slice(&trailer);
+    file
+}
+
+fn stored(tree: &RecordedTree) -> &[u8] {
+    &tree.items[&TreePath::new("etcd/prod").unwrap().join(SNAPSHOT_FILE).unwrap()].content
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_stored_while_it_arrives_is_what_came() {
+    let cluster = FakeCluster::new(1).with(1, |member| member.snapshots = [pieces(&grown())].into());
+    // etcd writes nothing behind the last page, hence the doubt.
+    let (tree, _, problems) = back_up(&cluster, None).await.unwrap();
+    assert!(stored(&tree) == grown(), "other bytes were stored");
+    assert_eq!(problems.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_stream_that_breaks_while_it_is_stored_nothing_is_kept() {
+    for kept in [20, 60, 95] {
+        let mut cut = pieces(&grown());
+        cut.truncate(kept);
+        let mut forged = pieces(&grown());
+        forged[kept].blob = vec![7; forged[kept].blob.len()].into();
+        for broken in [cut, forged] {
+            let snapshots = [broken, pieces(FILE)];
+            let cluster = FakeCluster::new(1).with(1, |member| member.snapshots = snapshots.into());
+            let (tree, notes, problems) = back_up(&cluster, None).await.unwrap();
+            assert_eq!(stored(&tree), FILE);
+            assert_eq!((notes.verified.as_str(), problems.len()), ("L3", 0));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_says_nothing_more_is_left_and_read_again() {
+    for kept in [0, 1, 60] {
+        let mut silent = pieces(&grown());
+        silent.truncate(kept);
+        let snapshots = [silent, pieces(FILE)];
+        let cluster = FakeCluster::new(1).with(1, |member| {
+            (member.snapshots, member.is_silent) = (snapshots.into(), true);
+        });
+        let (tree, notes, _) = back_up(&cluster, None).await.unwrap();
+        assert_eq!((stored(&tree), notes.verified.as_str()), (FILE, "L3"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_snapshot_that_takes_too_long_nothing_is_stored() {
+    for kept in [0, 60] {
+        let mut silent = pieces(&grown());
+        silent.truncate(kept);
+        let cluster = FakeCluster::new(1).with(1, |member| {
+            (member.snapshots, member.is_silent) = ([silent].into(), true);
+        });
+        let (bench, source) = (Bench::new("r1"), cluster.source());
+        let unit = source.discover(&bench.cx).await.unwrap().remove(0);
+        let cx = bench.cx.within(std::time::Duration::from_secs(5), Stop::TimeLimit);
+        let sink = Recorder::new(&cx);
+        let ended = async {
+            let mut capture = source.capture(&cx, &unit, None).await?;
+            capture.items(&cx, &sink).await
+        };
+        let ended = ended.await;
+        assert!(matches!(ended, Err(SourceError::Stopped(Stop::TimeLimit))), "{ended:?}");
+        assert_eq!(bench.cx.world.elapsed(), std::time::Duration::from_secs(5));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_group_a_snapshot_is_read_before_others_are_waited_for() {
+    let (mut bench, source) = (Bench::new("r1"), FakeCluster::new(1).source());
+    bench.cx.is_prompt = false;
+    let unit = source.discover(&bench.cx).await.unwrap().remove(0);
+    let mut capture = source.capture(&bench.cx, &unit, None).await.unwrap();
+    // The member is gone by then.
+    bench.cx.is_prompt = true;
+    let sink = Recorder::new(&bench.cx);
+    let facts = capture.items(&bench.cx, &sink).await.unwrap();
+    assert_eq!(stored(&sink.commit(facts).unwrap()), FILE);
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub(super) enum Fetched {
 /// Fetches an image's file whole and looks what it is.
 pub(super) async fn fetch(cx: &Context, cloud: Arc<dyn Cloud>, image: &Value) -> Result<Fetched> {
     let mut download = Download::new(cx, cloud, image);
-    let mut spool = cx.world.spool(&cx.run, &format!("image-{}", text(image, "id"))).await?;
+    let spool = cx.world.spool(&cx.run, &format!("image-{}", text(image, "id"))).await?;
     spool.reserve(download.length()).await?;
     while let Some(bytes) = download.next(cx).await.map_err(lost)? {
         spool.append(bytes).await?;

@@ -11,7 +11,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Code, Request, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::{Dial, HashAnswer, Member, Named, Piece, Pieces, Status, Watching, error, limited, watch};
+use super::{Dial, HashAnswer, Member, Named, Piece, Pieces, SILENCE, Status, Watching, error, limited, watch};
 use crate::context::Context;
 use crate::etcd::access::Access;
 use crate::etcd::model::ClusterId;
@@ -22,8 +22,6 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(5);
 /// The member reads its whole database for it.
 const HASH: Duration = Duration::from_mins(2);
-/// Longer than any pause of a member that still sends a snapshot.
-const SILENCE: Duration = Duration::from_secs(30);
 const PING: Duration = Duration::from_secs(10);
 /// Connections that end before the first answer, until that is taken for one.
 const ENTER_MAX: u32 = 4;
@@ -230,8 +228,7 @@ struct Messages {
 #[async_trait]
 impl Pieces for Messages {
     async fn next(&mut self, cx: &Context) -> Result<Option<Piece>> {
-        let work = async { self.stream.message().await.map_err(|status| error::of_status(&status)) };
-        let message = limited(cx, SILENCE, "Snapshot", work).await?;
+        let message = cx.unless_stopped(self.stream.message()).await?.map_err(|status| error::of_status(&status))?;
         let piece = |message: pb::SnapshotResponse| Piece {
             remaining: message.remaining_bytes,
             blob: message.blob,

@@ -65,13 +65,13 @@ impl Full {
 
     /// Reads the file to its end into the spool, so that its pages can be read in the order of their keys.
     pub async fn spool(&self, cx: &Context, from: &dyn Stored) -> Result<Box<dyn Spool>> {
-        let mut spool = cx.world.spool(&cx.run, "etcd").await?;
-        self.copy(cx, from, &mut *spool).await?;
+        let spool = cx.world.spool(&cx.run, "etcd").await?;
+        self.copy(cx, from, &*spool).await?;
         Ok(spool)
     }
 
     /// Reads the file to its end. Its hash must be that of the stream that it came in.
-    pub async fn copy(&self, cx: &Context, from: &dyn Stored, spool: &mut dyn Spool) -> Result<()> {
+    pub async fn copy(&self, cx: &Context, from: &dyn Stored, spool: &dyn Spool) -> Result<()> {
         let file = self.root.join(SNAPSHOT_FILE).map_err(|error| SourceError::Denied(error.to_string()))?;
         let content = from.open(&file).await?;
         let length = content.open(cx, &Known::default()).await.map_err(lost)?.length;
