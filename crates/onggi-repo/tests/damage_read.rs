@@ -100,6 +100,12 @@ async fn wrong_bytes_of_a_cache_are_read_again_from_the_storage() {
     assert_eq!(repo.snapshots().await.unwrap().problems, []);
     assert_eq!(repo.load_index().await.unwrap().problems, []);
     assert_eq!(read_all(&repo, done.snapshot.tree).await.unwrap(), sample());
+    // Neighbours that are read together, too.
+    let nodes = walk(&repo, done.snapshot.tree).await.unwrap();
+    let mut buffer = vec![0; 900_000];
+    let reader = repo.content_reader(nodes[b"b".as_slice()].chunks()).unwrap();
+    assert_eq!(reader.read_at(0, &mut buffer).await.unwrap(), buffer.len());
+    assert!(buffer == noise(2, 900_000));
 }
 
 #[tokio::test]

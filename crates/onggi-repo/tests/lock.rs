@@ -8,10 +8,10 @@ mod common;
 use common::*;
 use jiff::SignedDuration;
 use onggi_repo::{Archive, ArchiveOptions, Lock, LockKind, RepoError, Repository, Unlock};
-use onggi_storage::{FileType, Storage, memory::Memory};
+use onggi_storage::{Clock as _, FileType, Storage, memory::Memory};
 use std::{sync::Arc, time::Duration};
 
-use LockKind::{Exclusive, Shared};
+use LockKind::{Exclusive, Reading, Shared};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -43,9 +43,9 @@ async fn live(world: &World, lock: &Lock) {
 async fn only_shared_locks_allow_each_other() {
     let world = World::new().await;
     let other = world.open().await;
-    for (held, asked, is_allowed) in
-        [(Shared, Shared, true), (Shared, Exclusive, false), (Exclusive, Shared, false), (Exclusive, Exclusive, false)]
-    {
+    let all = [Reading, Shared, Exclusive];
+    for (held, asked) in all.iter().flat_map(|held| all.iter().map(move |asked| (*held, *asked))) {
+        let is_allowed = held != Exclusive && asked != Exclusive;
         let lock = take(&world.repo, held).await.unwrap();
         let answer = take(&other, asked).await;
         assert_eq!(answer.is_ok(), is_allowed, "{held:?} {asked:?}");
@@ -54,6 +54,16 @@ async fn only_shared_locks_allow_each_other() {
         }
         lock.release().await.unwrap();
         assert_eq!(locks(&world.memory), 0, "a refused lock leaves nothing");
+    }
+}
+
+#[tokio::test]
+async fn who_only_reads_does_not_wait() {
+    let world = World::new().await;
+    for (kind, waits) in [(Reading, false), (Shared, true), (Exclusive, true)] {
+        let before = world.clock.elapsed();
+        take(&world.repo, kind).await.unwrap().release().await.unwrap();
+        assert_eq!(world.clock.elapsed() > before, waits, "{kind:?}");
     }
 }
 

@@ -38,7 +38,7 @@ use crate::{
     error::RepoError,
     format::{BlobId, BlobKind, ChunkSizes, Chunker, Chunking, Compression, Node, NodeKind, PackId, SnapshotId},
     index::PackState,
-    lock::Lock,
+    lock::{Lock, LockKind},
     sabotage,
     task::Task,
 };
@@ -104,6 +104,7 @@ impl Archive {
     /// Starts an archive. The lock must be held and the index loaded, in this order, or blobs may be counted as stored
     /// that someone else just removed.
     pub async fn begin(repo: &Repository, lock: &Lock, options: ArchiveOptions) -> Result<Self> {
+        debug_assert_ne!(lock.kind(), LockKind::Reading, "a writer needs more");
         lock.check()?;
         repo.check_version()?;
         let mut roots = Vec::new();

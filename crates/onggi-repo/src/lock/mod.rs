@@ -39,7 +39,10 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Which other locks a lock allows beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockKind {
-    /// Other shared locks: reading, and writing that removes nothing.
+    /// Other shared locks, for reading only. Taken without the pause after writing it: who removes things and could not
+    /// see it in time is met by an error, not by a loss.
+    Reading,
+    /// Other shared locks: writing that removes nothing, or reading that must not fail.
     Shared,
     /// None.
     Exclusive,
@@ -126,14 +129,16 @@ impl Repository {
         }
     }
 
-    /// One attempt: look, write, wait, look again.
+    /// One attempt: look, write, wait for storages that show late what was written, look again.
     async fn try_lock(&self, kind: LockKind) -> Result<Result<LockId, Vec<Holder>>> {
         let before = self.conflicts(kind, None).await?;
         if !before.is_empty() {
             return Ok(Err(before));
         }
         let id = self.write_lock(kind).await?;
-        self.env().clock.sleep(SETTLE).await;
+        if kind != LockKind::Reading {
+            self.env().clock.sleep(SETTLE).await;
+        }
         match self.conflicts(kind, Some(id)).await {
             Ok(after) if after.is_empty() => Ok(Ok(id)),
             answer => {

@@ -11,7 +11,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// Blobs kept by one reader: neighbours of the last reads.
+/// Blobs kept by one reader: the last ones of the last reads.
 const KEPT: usize = 4;
 
 /// A file's content, read anywhere. May be used from many tasks.
@@ -51,34 +51,41 @@ impl ContentReader {
         self.len() == 0
     }
 
-    /// Fills the buffer from an offset; returns how many bytes there were before the end.
+    /// Fills the buffer from an offset; returns how many bytes there were before the end. In memory are the buffer's
+    /// length once more and what of the first and the last blob lies outside.
     pub async fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let wanted_end = offset + buffer.len() as u64;
+        let first = self.ends.partition_point(|(end, _)| *end <= offset);
+        let count = self.ends[first..].iter().take_while(|(end, _)| *end < wanted_end).count() + 1;
+        let wanted = &self.ends[first..self.ends.len().min(first + count)];
+        let mut start = if first == 0 { 0 } else { self.ends[first - 1].0 };
         let mut filled = 0;
-        let mut next = self.ends.partition_point(|(end, _)| *end <= offset);
-        while filled < buffer.len() && next < self.ends.len() {
-            let start = if next == 0 { 0 } else { self.ends[next - 1].0 };
-            let blob = self.blob(self.ends[next].1).await?;
+        for ((end, _), blob) in wanted.iter().zip(self.blobs(wanted).await?) {
             let skip = (offset + filled as u64 - start) as usize;
             let part = blob.get(skip..).unwrap_or_default();
             let count = part.len().min(buffer.len() - filled);
             buffer[filled..filled + count].copy_from_slice(&part[..count]);
-            filled += count;
-            next += 1;
+            (filled, start) = (filled + count, *end);
         }
         Ok(filled)
     }
 
-    async fn blob(&self, id: BlobId) -> Result<Bytes> {
+    async fn blobs(&self, wanted: &[(u64, BlobId)]) -> Result<Vec<Bytes>> {
         let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, blob)) = kept().iter().find(|(kept, _)| *kept == id) {
-            return Ok(blob.clone());
+        let find = |id: &BlobId| kept().iter().find(|(kept, _)| kept == id).map(|(_, blob)| blob.clone());
+        let mut known: Vec<Option<Bytes>> = wanted.iter().map(|(_, id)| find(id)).collect();
+        let missing: Vec<BlobId> =
+            wanted.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|((_, id), _)| *id).collect();
+        let mut read = self.repo.blobs(BlobKind::Data, &missing).await?.into_iter();
+        known.iter_mut().filter(|known| known.is_none()).for_each(|known| *known = read.next());
+        let blobs: Vec<Bytes> = known.into_iter().flatten().collect();
+        // A next read may begin where this one ends.
+        if let (Some((_, id)), Some(blob)) = (wanted.last(), blobs.last()) {
+            let mut kept = kept();
+            kept.retain(|(kept, _)| kept != id);
+            kept.truncate(KEPT - 1);
+            kept.push_front((*id, blob.clone()));
         }
-        let blob = self.repo.blob(BlobKind::Data, id).await?;
-        let mut kept = kept();
-        if kept.len() == KEPT {
-            kept.pop_front();
-        }
-        kept.push_back((id, blob.clone()));
-        Ok(blob)
+        Ok(blobs)
     }
 }

@@ -48,6 +48,46 @@ impl Repository {
         Err(last.unwrap_or_else(|| RepoError::Missing(format!("{kind} blob {}", id.short()))))
     }
 
+    /// The plaintexts of several blobs. Neighbours in a pack are read and opened together; one that fails there is read
+    /// alone, as any other copy.
+    pub(crate) async fn blobs(&self, kind: BlobKind, ids: &[BlobId]) -> Result<Vec<Bytes>> {
+        let index = self.index();
+        let located = ids.iter().map(|id| (*id, index.all(kind, id).into_iter().next()));
+        let located: Vec<(BlobId, Option<Location>)> = located.collect();
+        let mut blobs = Vec::with_capacity(ids.len());
+        for run in located.chunk_by(|(_, one), (_, next)| are_neighbours(one.as_ref(), next.as_ref())) {
+            let together = if run.len() > 1 { self.neighbours(run).await } else { Vec::new() };
+            let mut together = together.into_iter();
+            for (id, _) in run {
+                blobs.push(match together.next().flatten() {
+                    Some(plaintext) => plaintext,
+                    None => self.blob(kind, *id).await?,
+                });
+            }
+        }
+        Ok(blobs)
+    }
+
+    /// Blobs that lie one behind the other in a pack; nothing for those that cannot be read or opened.
+    async fn neighbours(&self, run: &[(BlobId, Option<Location>)]) -> Vec<Option<Bytes>> {
+        let wanted: Vec<(BlobId, Location)> =
+            run.iter().filter_map(|(id, location)| Some((*id, location.clone()?))).collect();
+        let (Some((_, first)), Some((_, last))) = (wanted.first(), wanted.last()) else { return Vec::new() };
+        let (start, end) = (first.offset, u64::from(last.offset) + u64::from(last.length));
+        let read = self.storage().read(first.pack.handle(), Some(u64::from(start)..end)).await;
+        let Ok(sealed) = read else { return Vec::new() };
+        let key = self.master().clone();
+        let decode = move || {
+            let open = |(id, location): &(BlobId, Location)| {
+                let from = (location.offset - start) as usize;
+                let sealed = sealed.get(from..from + location.length as usize)?;
+                blob::decode_blob(&key, sealed, location.uncompressed_length, *id).ok().map(Bytes::from)
+            };
+            wanted.iter().map(open).collect()
+        };
+        self.env().compute.run(decode).await
+    }
+
     /// Looks once for packs that only an unreadable index file announced.
     pub(crate) async fn complete_index(&self) -> Result<()> {
         let index = self.index();
@@ -91,4 +131,10 @@ impl Repository {
         cache().insert(id, Arc::clone(&tree), length);
         Ok(tree)
     }
+}
+
+/// Whether the second lies right behind the first.
+fn are_neighbours(one: Option<&Location>, next: Option<&Location>) -> bool {
+    let (Some(one), Some(next)) = (one, next) else { return false };
+    one.pack == next.pack && one.offset.checked_add(one.length) == Some(next.offset)
 }

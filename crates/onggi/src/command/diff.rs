@@ -50,7 +50,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let (from, from_path) = session.query_with_path(&args.from)?;
     let (to, to_path) = session.query_with_path(&args.to)?;
     session
-        .with(LockKind::Shared, async |opened| {
+        .with(LockKind::Reading, async |opened| {
             let (all, exit) = opened.snapshots(session).await?;
             let choose = |which| query::choose(which, &all, &args.filter).map_err(|error| Failure::not_one(&error));
             let (from, to) = (choose(&from)?, choose(&to)?);

@@ -56,7 +56,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
 
 async fn rehearse(args: Run, session: &Session) -> Result<Exit, Failure> {
     session
-        .with_own_end(LockKind::Shared, async |opened| {
+        .with_own_end(LockKind::Reading, async |opened| {
             let (all, exit) = opened.snapshots(session).await?;
             let of_source = onggi_repo::format::tag("source", &args.what);
             let newest = all.iter().rev().find(|(_, snapshot)| snapshot.has_tag(&of_source));

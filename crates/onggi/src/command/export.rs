@@ -71,7 +71,7 @@ async fn bbr_artifact(args: &BbrArtifact, session: &Session) -> Result<Exit, Fai
     let folder = session.absolute(&args.folder)?;
     session.refuse_inside_repository("export", &folder).await?;
     session
-        .with_own_end(LockKind::Shared, async |opened| {
+        .with_own_end(LockKind::Reading, async |opened| {
             let (all, exit) = opened.snapshots(session).await?;
             let found = query::choose(&which, &all, &args.filter).map_err(|error| Failure::not_one(&error))?;
             session.output.talk(format_args!("export snapshot {}", snapshot::sentence(&found.0, &found.1)));

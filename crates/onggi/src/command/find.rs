@@ -56,7 +56,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let wanted = Wanted::new(&args)?;
     let queries = session.queries(&args.snapshot)?;
     session
-        .with(LockKind::Shared, async |opened| {
+        .with(LockKind::Reading, async |opened| {
             let (all, mut exit) = opened.snapshots(session).await?;
             let chosen: Vec<Found> = if queries.is_empty() {
                 all.iter().filter(|(_, snapshot)| args.filter.takes(snapshot)).cloned().collect()

@@ -52,7 +52,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
         wanted.push(tree_path(path)?);
     }
     session
-        .with(LockKind::Shared, async |opened| {
+        .with(LockKind::Reading, async |opened| {
             let (all, exit) = opened.snapshots(session).await?;
             let found = query::choose(&which, &all, &args.filter).map_err(|error| Failure::not_one(&error))?;
             head(found, session);

@@ -48,7 +48,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
             .because("the folder is not empty")
             .hint("choose an empty one; what is in it would be hidden"));
     }
-    session.with_own_end(LockKind::Shared, async |opened| mount(&args, session, opened).await).await
+    session.with_own_end(LockKind::Reading, async |opened| mount(&args, session, opened).await).await
 }
 
 async fn mount(args: &Args, session: &Session, opened: &Opened) -> Result<Exit, Failure> {

@@ -161,7 +161,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let target = session.absolute(&folder)?;
     session.refuse_inside_repository("restore", &target).await?;
     session
-        .with_own_end(LockKind::Shared, async |opened| {
+        .with_own_end(LockKind::Reading, async |opened| {
             let (all, exit) = opened.snapshots(session).await?;
             let found = query::choose(&which, &all, &args.filter).map_err(|error| Failure::not_one(&error))?;
             let restored = restore(&args, session, opened, found, path, selection, target).await?;

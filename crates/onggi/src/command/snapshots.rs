@@ -45,7 +45,7 @@ pub struct Args {
 pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let queries = session.queries(&args.snapshots)?;
     session
-        .with(LockKind::Shared, async |opened| {
+        .with(LockKind::Reading, async |opened| {
             let (all, exit) = opened.snapshots(session).await?;
             let mut chosen = choose(&all, &queries, &args.filter)?;
             if let Some(count) = args.latest {

@@ -1,6 +1,8 @@
 //! What is stored of a cluster: the full at the beginning of the chain, what is known of it, and the deltas behind.
 
-use bytes::Bytes;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 
@@ -79,17 +81,23 @@ impl Full {
             return Err(SourceError::Damaged(format!("{file} has {length} bytes, not those of its snapshot")));
         }
         spool.reserve(length).await?;
-        let content = &*content;
+        let (content, used) = (&*content, &Mutex::new(Vec::new()));
         let starts = (0..length).step_by(STEP_BYTES);
-        let mut steps = stream::iter(starts.map(|start| step(cx, content, start, length))).buffered(AHEAD);
+        let steps = starts.map(|start| {
+            let used = used.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            step(cx, content, start, length, used.unwrap_or_default())
+        });
+        let mut steps = stream::iter(steps).buffered(AHEAD);
         let (mut hash, mut trailer, mut last) = (Sha256::new(), Vec::new(), Bytes::new());
         loop {
             cx.check()?;
             let left = usize::try_from(self.notes.db_size.saturating_sub(spool.length())).unwrap_or(usize::MAX);
             trailer.extend_from_slice(&last[last.len().min(left)..]);
             // The next steps come in while this one is hashed and written.
-            let (next, written) = tokio::join!(steps.try_next(), write(spool, hash, last, left as u64));
+            let (next, written) = tokio::join!(steps.try_next(), write(spool, hash, last.clone(), left as u64));
             hash = written?;
+            // New memory would be cleared by the system first.
+            used.lock().unwrap_or_else(PoisonError::into_inner).extend(last.try_into_mut());
             match next? {
                 Some(bytes) => last = bytes,
                 None => break,
@@ -102,10 +110,10 @@ impl Full {
     }
 }
 
-async fn step(cx: &Context, content: &dyn ReadAt, start: u64, length: u64) -> Result<Bytes> {
-    let mut bytes = vec![0; STEP_BYTES.min((length - start) as usize)];
+async fn step(cx: &Context, content: &dyn ReadAt, start: u64, length: u64, mut bytes: BytesMut) -> Result<Bytes> {
+    bytes.resize(STEP_BYTES.min((length - start) as usize), 0);
     content.read(cx, start, &mut bytes).await.map_err(lost)?;
-    Ok(bytes.into())
+    Ok(bytes.freeze())
 }
 
 fn lost(error: ReadError) -> SourceError {

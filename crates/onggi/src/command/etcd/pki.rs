@@ -56,7 +56,7 @@ pub async fn run(args: Pki, session: &Session) -> Result<Exit, Failure> {
     let wanted = Wanted { shows_only: args.dry_run, proves: args.prove };
     let placement = if args.in_place { Placement::InPlace } else { Placement::Folder };
     session
-        .with_own_end(LockKind::Shared, async |opened| {
+        .with_own_end(LockKind::Reading, async |opened| {
             let (all, exit) = opened.snapshots(session).await?;
             let found = query::choose(&which, &all, &args.filter).map_err(|error| Failure::not_one(&error))?;
             session.output.talk(format_args!("restore from snapshot {}", snapshot::sentence(&found.0, &found.1)));

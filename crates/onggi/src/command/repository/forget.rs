@@ -122,7 +122,7 @@ fn parse_max(text: &str) -> Result<Max, String> {
 pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let rules = rules(&args.keep)?;
     let queries = session.queries(&args.snapshots)?;
-    let kind = if args.dry_run { LockKind::Shared } else { LockKind::Exclusive };
+    let kind = if args.dry_run { LockKind::Reading } else { LockKind::Exclusive };
     session
         .with(kind, async |opened| {
             let (candidates, problems) =

@@ -59,7 +59,7 @@ pub struct NewPassword {
 /// Does it.
 pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     match args.verb {
-        Verb::List => session.with(LockKind::Shared, async |opened| list(opened, session).await).await,
+        Verb::List => session.with(LockKind::Reading, async |opened| list(opened, session).await).await,
         Verb::Add(new) => {
             let password = new_password(&new, session).await?;
             session.with(LockKind::Shared, async |opened| add(opened, session, &password).await).await

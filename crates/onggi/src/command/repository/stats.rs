@@ -27,7 +27,7 @@ pub struct Args {
 pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let queries = session.queries(&args.snapshots)?;
     session
-        .with(LockKind::Shared, async |opened| {
+        .with(LockKind::Reading, async |opened| {
             let (all, exit) = opened.snapshots(session).await?;
             let chosen: Vec<Found> = if queries.is_empty() {
                 all.iter().filter(|(_, snapshot)| args.filter.takes(snapshot)).cloned().collect()

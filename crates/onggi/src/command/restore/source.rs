@@ -74,7 +74,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     }
     let wanted = Wanted { shows_only: args.dry_run, proves: args.prove };
     session
-        .with_own_end(LockKind::Shared, async |opened| {
+        .with_own_end(LockKind::Reading, async |opened| {
             let (all, exit) = opened.snapshots(session).await?;
             let found = query::choose(&which, &all, &args.filter).map_err(|error| Failure::not_one(&error))?;
             let found = reaching(&args.etcd, &all, found);
