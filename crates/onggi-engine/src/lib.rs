@@ -4,6 +4,7 @@
 pub mod backup;
 pub mod budget;
 pub mod config;
+pub mod copies;
 pub mod edge;
 pub mod exit;
 pub mod import;

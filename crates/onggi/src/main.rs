@@ -19,6 +19,7 @@ mod opening;
 mod output;
 mod progress;
 mod query;
+mod record;
 mod recovery;
 mod session;
 mod show;

@@ -149,15 +149,18 @@ pub(super) enum RawStorage {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Common {
-    /// Where it stands, for the rule of copies in two places.
+    /// Where it stands: the name of a data center, for the rule of copies.
     #[serde(default)]
     pub site: Option<String>,
-    /// What it stands on: `disk`, `object`, `tape`.
+    /// What it stands on: `disk`, `object`, `tape`; default `object` of S3, else `disk`.
     #[serde(default)]
     pub media: Option<String>,
     /// It is not always connected.
     #[serde(default)]
     pub offline: Option<bool>,
+    /// What lies there cannot be deleted before its time: an object lock, a medium that is written once.
+    #[serde(default)]
+    pub immutable: Option<bool>,
     /// Limits of traffic.
     #[serde(default)]
     pub limits: Option<RawLimits>,

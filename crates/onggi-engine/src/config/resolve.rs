@@ -189,7 +189,7 @@ impl Resolver<'_> {
             place,
             site: common.site,
             media: common.media,
-            is_offline: common.offline.unwrap_or(false),
+            is_out_of_reach: common.offline.unwrap_or(false) || common.immutable.unwrap_or(false),
             upload: upload.or(both),
             download: download.or(both),
             connections: common.connections.map(usize::from),

@@ -30,14 +30,22 @@ pub struct StorageConfig {
     pub site: Option<String>,
     /// What it stands on.
     pub media: Option<String>,
-    /// It is not always connected.
-    pub is_offline: bool,
+    /// It is not always connected, or what lies there cannot be deleted before its time.
+    pub is_out_of_reach: bool,
     /// Bytes per second towards it.
     pub upload: Option<u64>,
     /// Bytes per second from it.
     pub download: Option<u64>,
     /// Calls at once; the protocol's own number if absent.
     pub connections: Option<usize>,
+}
+
+impl StorageConfig {
+    /// What it stands on, also where nobody says so.
+    pub fn media(&self) -> &str {
+        let usual = if matches!(self.place, StoragePlace::S3(_)) { "object" } else { "disk" };
+        self.media.as_deref().unwrap_or(usual)
+    }
 }
 
 /// Where a storage is and how it is entered.

@@ -71,7 +71,7 @@ impl Repository {
     /// Blobs that lie one behind the other in a pack; nothing for those that cannot be read or opened.
     async fn neighbours(&self, run: &[(BlobId, Option<Location>)]) -> Vec<Option<Bytes>> {
         let wanted: Vec<(BlobId, Location)> =
-            run.iter().filter_map(|(id, location)| Some((*id, location.clone()?))).collect();
+            run.iter().filter_map(|(id, location)| Some((*id, (*location)?))).collect();
         let (Some((_, first)), Some((_, last))) = (wanted.first(), wanted.last()) else { return Vec::new() };
         let (start, end) = (first.offset, u64::from(last.offset) + u64::from(last.length));
         let read = self.storage().read(first.pack.handle(), Some(u64::from(start)..end)).await;

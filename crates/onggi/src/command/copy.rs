@@ -1,5 +1,7 @@
 //! `onggi copy`: snapshots from one repository to another.
 
+mod status;
+
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -19,7 +21,7 @@ use crate::watcher::show_problem;
 
 /// Copies snapshots to another repository, offsite for example.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  onggi copy run --from main --to offsite")]
+#[command(after_help = "Examples:\n  onggi copy run --from main --to offsite\n  onggi copy status")]
 pub struct Args {
     #[command(subcommand)]
     pub verb: Verb,
@@ -29,6 +31,13 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     Run(Run),
+    /// Says for each unit where its newest state lies, judged by the rule of copies 3-2-1-1-0.
+    ///
+    /// Three copies with the living system, on two kinds of media, one at another site, one that is immutable or offline,
+    /// no faults in the last verification on this machine. The labels are those of the storages in the configuration.
+    /// Exit code 3: the rule is broken somewhere.
+    #[command(after_help = "Example:\n  onggi copy status")]
+    Status,
 }
 
 /// Copies the snapshots that the other repository lacks.
@@ -61,7 +70,10 @@ pub struct Run {
 
 /// Copies.
 pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
-    let Verb::Run(args) = args.verb;
+    let args = match args.verb {
+        Verb::Run(args) => args,
+        Verb::Status => return status::run(session).await,
+    };
     let from = session.place_at(Some(&args.from)).await?;
     let to = match &args.to {
         Some(text) => session.place_at(Some(text)).await?,

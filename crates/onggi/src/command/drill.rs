@@ -1,9 +1,5 @@
 //! `onggi drill`: rehearses a restore, proves it, times it, and leaves nothing.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
-use std::path::PathBuf;
-
 use clap::Subcommand;
 use onggi_engine::exit::Exit;
 use onggi_repo::lock::LockKind;
@@ -16,6 +12,7 @@ use crate::escape::{escape_prose, escape_text};
 use crate::failure::Failure;
 use crate::figure::{self, Table};
 use crate::query;
+use crate::record;
 use crate::session::Session;
 use crate::show::snapshot;
 
@@ -96,7 +93,7 @@ async fn rehearse(args: Run, session: &Session) -> Result<Exit, Failure> {
                 "result": if done.is_ok() { "proved" } else { "failed" },
                 "checks": checks,
             });
-            write(session, &record)?;
+            record::append(session, record::DRILLS, &record)?;
             done?;
             show(session, &record, run.elapsed());
             Ok(exit)
@@ -115,29 +112,8 @@ fn show(session: &Session, record: &Value, took: std::time::Duration) {
     output.talk(format_args!("  restored and proved in {}", figure::duration(took)));
 }
 
-fn file(session: &Session) -> PathBuf {
-    session.machine.state_folder().join("drills.jsonl")
-}
-
-/// One line each; only ever appended to.
-fn write(session: &Session, record: &Value) -> Result<(), Failure> {
-    let path = file(session);
-    let append = || {
-        fs::create_dir_all(session.machine.state_folder())?;
-        let mut file = OpenOptions::new().append(true).create(true).open(&path)?;
-        file.write_all(format!("{record}\n").as_bytes())
-    };
-    append().map_err(|error| Failure::local(format!("note the drill in {}", path.display()), &error))
-}
-
 fn list(session: &Session) -> Result<Exit, Failure> {
-    let path = file(session);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(Failure::local(format!("read {}", path.display()), &error)),
-    };
-    let records: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let records = record::read(session, record::DRILLS)?;
     if session.output.is_json() {
         session.output.json(Value::Array(records));
         return Ok(Exit::Done);

@@ -6,6 +6,7 @@
 mod environment;
 mod terminal;
 
+mod copies;
 mod cronjob;
 mod exits;
 mod first_minutes;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use onggi_engine::exit::Exit;
+use onggi_repo::Repository;
 use onggi_repo::lock::LockKind;
 use onggi_repo::verify::{ReadData, VerifyCounters, VerifyReport};
 use serde_json::json;
@@ -11,6 +12,7 @@ use serde_json::json;
 use crate::failure::Failure;
 use crate::figure;
 use crate::progress::Position;
+use crate::record;
 use crate::session::Session;
 use crate::watcher::{Watcher, show_problem};
 
@@ -59,6 +61,7 @@ pub async fn run(args: Args, session: &Session, word: Word) -> Result<Exit, Fail
             drop(ticker);
             let report = report.map_err(|error| Failure::repository("verify", &error))?;
             show(&report, session);
+            note(&opened.repo, &report, session);
             Ok(match (report.is_damaged(), word) {
                 (false, _) => Exit::Done,
                 (true, Word::Verify) => Exit::Damaged,
@@ -66,6 +69,21 @@ pub async fn run(args: Args, session: &Session, word: Word) -> Result<Exit, Fail
             })
         })
         .await
+}
+
+/// For who judges the copies later. That it cannot be noted changes nothing in what was found.
+fn note(repo: &Repository, report: &VerifyReport, session: &Session) {
+    let noted = json!({
+        "at": session.now().to_string(),
+        "repository": repo.id().to_string(),
+        "bytes_read": report.bytes_read,
+        "faults": report.problems.len() + report.more_problems,
+    });
+    if record::append(session, record::VERIFICATIONS, &noted).is_err() {
+        session
+            .output
+            .detail("note: the state folder cannot be written, so that nobody will know of this verification");
+    }
 }
 
 fn position(counters: &VerifyCounters) -> Position {
