@@ -11,13 +11,13 @@ use onggi_lab::program::Ended;
 
 use super::jumpbox::{Jumpbox, install};
 
-const STORE: &str = "/var/vcap/store/bbr-backup";
+pub const STORE: &str = "/var/vcap/store/bbr-backup";
 
 /// A Director with deployments of these names, each with instances of the group `db`.
-struct Bed {
-    director: FakeDirector,
-    instances: Vec<Arc<Instance>>,
-    jumpbox: Jumpbox,
+pub struct Bed {
+    pub director: FakeDirector,
+    pub instances: Vec<Arc<Instance>>,
+    pub jumpbox: Jumpbox,
     /// Users that are there now.
     users: Arc<Mutex<Vec<String>>>,
 }
@@ -31,7 +31,7 @@ fn manifest(job: &str) -> String {
 impl Bed {
     /// One deployment for each number, with so many instances.
     #[track_caller]
-    fn start(deployments: &[(&str, usize)]) -> Option<Self> {
+    pub fn start(deployments: &[(&str, usize)]) -> Option<Self> {
         let mut instances = Vec::new();
         let mut script = Script { entry: EntryKind::Uaa, polls: 1, ..Script::default() };
         for (name, count) in deployments {
@@ -60,19 +60,19 @@ impl Bed {
         Some(Self { director, instances, jumpbox, users })
     }
 
-    fn command(&self, words: &str) -> Command {
+    pub fn command(&self, words: &str) -> Command {
         let mut command = self.jumpbox.command(&format!("deployment {words}"));
         command.env("BOSH_ENVIRONMENT", self.director.url()).env("BOSH_CLIENT", FakeDirector::CLIENT);
         command.env("BOSH_CLIENT_SECRET", FakeDirector::SECRET).env("BOSH_CA_CERT", self.jumpbox.path("ca.pem"));
         command
     }
 
-    fn run(&self, words: &str) -> Ended {
+    pub fn run(&self, words: &str) -> Ended {
         Ended::of(self.command(words).output().unwrap())
     }
 
     #[track_caller]
-    fn nobody_is_left(&self) {
+    pub fn nobody_is_left(&self) {
         assert!(self.users.lock().unwrap().is_empty(), "{:?}", self.users.lock().unwrap());
     }
 }

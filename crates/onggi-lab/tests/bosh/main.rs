@@ -1,13 +1,43 @@
-//! Directors of BOSH as `onggi bbr` backs them up and restores them, over instances that are namespaces with a real SSH
-//! server. Each test is one fact.
+//! Directors and deployments of BOSH as `onggi bbr` backs them up and restores them, over instances that are namespaces with a
+//! real SSH server. Each test is one fact.
 //!
 //! Without root, namespaces, sshd or sudo a test says on stderr that it is skipped; with CI=true it fails.
+//!
+//! What the contract asks for, and what shows it; `d/` is `tests/director`, `s/` the unit tests of `onggi-source/src/bosh`, `w/`
+//! those of `onggi/src/command/bbr`:
+//!
+//! | contract | shown by |
+//! |---|---|
+//! | flags, aliases, variables, streams of errors | `w/words`, `stream::help_version_…`, `group::what_is_wrong_with_the_words_…` |
+//! | each row of the table of failures | `failure`, `signal`; of deployments `deployment::whatever_fails_the_users_go` |
+//! | Control-C, its answers, signals, a closed input | `signal` |
+//! | twelve deployments at once, logs after a kill | `group::of_twelve_deployments_…`, `group::the_log_of_a_deployment_…` |
+//! | bytes of `metadata`, names of files | `s/record::it_is_written_as_it_is_read_elsewhere`, `artifact::a_directory_holds_…` |
+//! | archives of other programs, GNU and PAX | `group::archives_that_other_programs_make_…`; `bbr` itself is no judge here |
+//! | links, FIFOs, odd names, owners, holes, many files, none | `d/native::every_kind_of_file_…`, `d/tree` |
+//! | damage of an artifact directory | `artifact`, from `an_archive_with_another_byte_…` on |
+//! | environment of scripts | `contract::each_script_is_root_…` |
+//! | order of locks | `s/order`, `contract::jobs_are_locked_…`, `group::jobs_of_different_instances_…` |
+//! | jobs that are ignored, disabled, discontinued, behind links | `contract::jobs_that_are_ignored_…`, `failure::metadata_that_fails_…`, `failure::a_restore_that_cannot_be_complete_…` |
+//! | one backup for all instances, both forms of manifests | `s/director/manifest`, `group::three_instances_take_…` |
+//! | Windows, a first instance without scripts | `group::an_instance_with_windows_…` |
+//! | the Director's API | `d/entry`, `d/sequence`, `d/trust`, `d/visit`, `group::a_token_that_ends_…` |
+//! | proxies, one tunnel | `d/route` |
+//! | two connections at most | `contract::a_backup_of_twenty_jobs_…`, `d/native::blobs_that_are_unchanged_…` |
+//! | a connection cut | `failure::a_connection_that_is_lost_while_locking_…`, `d/resume::a_connection_that_breaks_…` |
+//! | a process killed, what others left | `d/resume`, `d/native::what_another_program_left_…` |
+//! | nothing travels twice | `d/native::blobs_that_are_unchanged_…`, `s/native/tests::what_is_unchanged_…` |
+//! | nothing is staged on the jumpbox | by construction: `s/native/capture` has no file; not measured |
+//! | speed beside `bbr` | not measured |
+//! | time of locks, its limit | `d/native::scripts_that_take_too_long_…` |
+//! | no secret in what is said or kept | `group::no_secret_is_said_…`, `d/entry::requests_are_told_without_secrets` |
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test")]
 
 mod artifact;
 mod contract;
 mod deployment;
 mod failure;
+mod group;
 mod jumpbox;
 mod signal;
 mod stream;

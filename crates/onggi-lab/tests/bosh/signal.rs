@@ -26,7 +26,7 @@ fn bed() -> Option<(Instance, Jumpbox)> {
 }
 
 #[track_caller]
-fn until(what: &str, is_so: impl Fn() -> bool) {
+pub fn until(what: &str, is_so: impl Fn() -> bool) {
     for _ in 0..TRIES {
         if is_so() {
             return;

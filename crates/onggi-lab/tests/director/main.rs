@@ -6,5 +6,6 @@ mod place;
 mod resume;
 mod route;
 mod sequence;
+mod tree;
 mod trust;
 mod visit;
