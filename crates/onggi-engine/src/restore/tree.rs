@@ -61,12 +61,25 @@ impl SnapshotTree {
         (entries.into_values().collect(), lost)
     }
 
+    /// One entry of a directory: every file that is opened is found, so that others of a large one must not be touched.
+    async fn entry(&self, trees: &[BlobId], name: &[u8]) -> (Option<TreeEntry>, Option<RepoError>) {
+        let mut entries = BTreeMap::new();
+        let mut lost = None;
+        for tree in trees {
+            match self.repo.tree(*tree).await {
+                Ok(tree) => tree.find(name).into_iter().for_each(|node| add(&mut entries, node)),
+                Err(error) => lost = Some(error),
+            }
+        }
+        (entries.into_values().next(), lost)
+    }
+
     /// The entry at a path; the root has none and gives `None`, as does what is not stored.
     pub async fn find(&self, path: &TreePath) -> Result<Option<TreeEntry>, RepoError> {
         let (mut trees, mut found) = (self.roots.clone(), None);
         for component in path.components() {
-            let (entries, lost) = self.entries(&trees).await;
-            found = entries.into_iter().find(|entry| entry.node.name == component);
+            let (entry, lost) = self.entry(&trees, component).await;
+            found = entry;
             match (&found, lost) {
                 (Some(entry), _) => trees.clone_from(&entry.trees),
                 (None, Some(error)) => return Err(error),
