@@ -30,7 +30,8 @@
 //! | nothing is staged on the jumpbox | by construction: `s/native/capture` has no file; not measured |
 //! | speed beside `bbr` | not measured |
 //! | time of locks, its limit | `d/native::scripts_that_take_too_long_…` |
-//! | no secret in what is said or kept | `group::no_secret_is_said_…`, `d/entry::requests_are_told_without_secrets` |
+//! | no secret in what is said or kept | `group::no_secret_is_said_…`, `d/entry::requests_are_told_without_secrets`, `d/resume::a_run_that_is_killed_in_its_drain_…` |
+//! | what is looked at beforehand | `failure::a_check_fails_…`, `d/tree::what_would_be_in_a_backups_way_…` |
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test")]
 
 mod artifact;

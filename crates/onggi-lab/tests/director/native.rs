@@ -48,7 +48,7 @@ impl Rig {
     }
 
     /// The source's name, which no other test has.
-    fn source(&self) -> String {
+    pub fn source(&self) -> String {
         format!("bosh-{}", self.0.path().file_name().unwrap().to_string_lossy().trim_start_matches('.').to_lowercase())
     }
 

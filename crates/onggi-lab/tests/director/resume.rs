@@ -1,6 +1,8 @@
 //! Drains that break and runs that die: what was locked is unlocked, what was made is carried away without another lock
 //! or removed, and what others left stays.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use onggi_lab::bosh::Instance;
@@ -31,6 +33,14 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
         Command::new("true").status().unwrap(); // as long as it takes to start a program
     }
     panic!("never: {what}");
+}
+
+/// Where a run of root notes what it began: a folder for each source, named by a hash of its name.
+fn marks(rig: &Rig) -> Vec<PathBuf> {
+    let hash = format!("printf %s {} | sha256sum | cut -c1-32", rig.source());
+    let hash = String::from_utf8(Command::new("sh").args(["-c", &hash]).output().unwrap().stdout).unwrap();
+    let folder = Path::new("/var/lib/onggi/marks/bosh").join(hash.trim());
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
 fn locks(calls: &[String]) -> usize {
@@ -97,6 +107,13 @@ fn a_run_that_is_killed_in_its_drain_is_finished_without_another_lock() {
     let rig = Rig::of_director(&instance, "auto-cleanup: never");
     program(&instance, "tar", &format!("#!/bin/bash\n{WAIT}; exec /usr/bin/tar \"$@\"\n"));
     kill(&rig, &instance);
+    let key = std::fs::read_to_string(instance.key()).unwrap();
+    let marks = marks(&rig);
+    assert!(marks.len() > 1, "{marks:?}");
+    for mark in marks {
+        assert_eq!(mark.metadata().unwrap().permissions().mode() & 0o077, 0, "{}", mark.display());
+        assert!(!std::fs::read_to_string(mark).unwrap().contains(key.lines().nth(1).unwrap()));
+    }
     let refused = rig.try_run(&["backup", "SOURCE"]);
     assert!(!refused.status.success() && instance.has(STORE), "nothing is settled by itself");
     let said = rig.run(&["bosh", "resume", "SOURCE"]);

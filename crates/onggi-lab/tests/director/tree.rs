@@ -43,3 +43,21 @@ fn what_bbr_cannot_restore_goes_out_only_if_it_may_be_left_out() {
     names.sort();
     assert_eq!(names, ["./", "./ab/", "./ab/first", "./one", "./two"]);
 }
+
+#[test]
+fn what_would_be_in_a_backups_way_is_said_beforehand() {
+    let Some(instance) = Instance::start() else { return };
+    with_jobs(&instance);
+    let rig = Rig::of_director(&instance, "");
+    assert_eq!(rig.try_run(&["source", "preflight", "SOURCE"]).status.code(), Some(0));
+    instance.script("lone", "pre-backup-lock", "");
+    instance.write("/var/vcap/store/bbr-backup/x", "");
+    assert!(instance.run("rm /usr/bin/xargs").status.success());
+    let output = rig.try_run(&["source", "preflight", "SOURCE"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    for text in ["it has no xargs", "holds artifacts of another program", "job lone is locked by pre-backup-lock"] {
+        assert!(said.contains(text), "{text}: {said}");
+    }
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(instance.calls().is_empty() && instance.has("/var/vcap/store/bbr-backup/x"));
+}

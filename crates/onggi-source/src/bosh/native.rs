@@ -16,6 +16,7 @@ mod gate;
 mod import;
 mod known;
 mod listing;
+mod machine;
 mod mark;
 mod platform;
 mod restore;
@@ -45,7 +46,7 @@ pub use self::restore::RestoreOptions;
 use self::site::{Found, Gate, Of, Site};
 use crate::bosh::phase::UNDOING_MAX;
 use crate::config::Surroundings;
-use crate::context::{Context, Destination, Purpose, Stop};
+use crate::context::{Context, Destination, Problem, Purpose, Stop};
 use crate::source::{
     Base, Capabilities, Capture, Image, Outcome, Remnant, Restore, RestoreRequest, Result, Source, SourceError, Stored,
     Unit,
@@ -55,6 +56,9 @@ use crate::source::{
 const USER_DIGITS: usize = 15;
 /// Between two signs of life.
 const BEAT: Duration = Duration::from_mins(1);
+
+/// How long going away may take after a look.
+const LEAVING: Duration = Duration::from_mins(2);
 
 /// A Director or its deployments.
 pub struct Bosh {
@@ -148,6 +152,30 @@ impl Active {
         Ok(phases)
     }
 
+    /// Looks at every machine, and tells what would be in a backup's way.
+    async fn examine(&self, cx: &Context, unit: &Unit) -> Result<()> {
+        for (place, name) in self.site.places().iter().enumerate() {
+            let mut faults = self.site.examine(cx, place).await?;
+            if let Some(whose) = self.others(cx, unit, place).await? {
+                faults.push(format!("{} holds artifacts of {whose}", crate::bosh::STORE));
+            }
+            for fault in faults {
+                cx.problem(Problem { class: "preflight", path: None, text: format!("{name}: {fault}") });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whose artifacts lie there, if they are not this run's.
+    async fn others(&self, cx: &Context, unit: &Unit, place: usize) -> Result<Option<String>> {
+        Ok(match self.site.look(cx, place).await? {
+            Found::Nothing => None,
+            Found::Marked(text) if mark::own(cx, unit, &text).is_some() => None,
+            Found::Marked(text) => Some(mark::whose(&text)),
+            Found::Foreign => Some("another program".to_owned()),
+        })
+    }
+
     async fn write(&self, cx: &Context, unit: &Unit, phase: Phase) -> Result<()> {
         for place in 0..self.site.places().len() {
             self.site.mark(cx, place, &mark::file_name(cx), &mark::text(cx, unit, phase)).await?;
@@ -214,12 +242,7 @@ impl Bosh {
             };
         }
         for (place, name) in active.site.places().iter().enumerate() {
-            let whose = match active.site.look(cx, place).await? {
-                Found::Nothing => continue,
-                Found::Marked(text) if mark::own(cx, unit, &text).is_some() => continue,
-                Found::Marked(text) => mark::whose(&text),
-                Found::Foreign => "another program".to_owned(),
-            };
+            let Some(whose) = active.others(cx, unit, place).await? else { continue };
             let text =
                 format!("{} on {name} holds artifacts of {whose}; remove them when it is gone", crate::bosh::STORE);
             return Err(SourceError::Refused(text));
@@ -291,8 +314,17 @@ impl Source for Bosh {
     }
 
     async fn preflight(&self, cx: &Context) -> Result<()> {
-        if self.gate.units(cx).await?.is_empty() {
+        let units = self.gate.units(cx).await?;
+        if units.is_empty() {
             return Err(SourceError::Refused("there is no deployment to back up".to_owned()));
+        }
+        for unit in &units {
+            let looked = match self.active(cx, unit).await {
+                Ok(active) => active.examine(cx, unit).await,
+                Err(error) => Err(error),
+            };
+            let left = self.release(&cx.for_cleanup(LEAVING), unit, Outcome::Dropped).await;
+            looked.and(left)?;
         }
         Ok(())
     }

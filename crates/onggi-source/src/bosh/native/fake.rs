@@ -116,6 +116,10 @@ impl Site for FakeSite {
         Some("name: cf\n")
     }
 
+    async fn examine(&self, _cx: &Context, _place: usize) -> Result<Vec<String>> {
+        self.call("examine", |_| Vec::new()).await
+    }
+
     async fn look(&self, _cx: &Context, _place: usize) -> Result<Found> {
         let look = |state: &mut State| match state.beside.values().next() {
             Some(text) if text == "foreign" => Found::Foreign,

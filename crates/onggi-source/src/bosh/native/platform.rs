@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::listing::{self, Listed};
+use super::machine;
 use super::site::{Found, Made, Of, Site};
 use crate::bosh::command::{self, as_root};
 use crate::bosh::director::{Visit, Wait};
@@ -109,6 +110,20 @@ impl Site for Real {
 
     fn manifest(&self) -> Option<&str> {
         self.manifest.as_deref()
+    }
+
+    async fn examine(&self, cx: &Context, place: usize) -> Result<Vec<String>> {
+        let mut faults = machine::faults(&self.ask(cx, place, machine::QUESTION).await?, cx.world.now());
+        let pairs =
+            [(Script::PreBackupLock, Script::PostBackupUnlock), (Script::PreRestoreLock, Script::PostRestoreUnlock)];
+        for job in &self.instance(place).jobs {
+            for (lock, unlock) in pairs {
+                if job.scripts.contains(&lock) && !job.scripts.contains(&unlock) {
+                    faults.push(format!("job {} is locked by {lock} and unlocked by nothing", job.name));
+                }
+            }
+        }
+        Ok(faults)
     }
 
     async fn look(&self, cx: &Context, place: usize) -> Result<Found> {

@@ -34,6 +34,8 @@ pub(crate) trait Site: Send + Sync {
     /// The Director's manifest, if it is wanted.
     fn manifest(&self) -> Option<&str>;
 
+    /// What is to be mended on a machine before a backup.
+    async fn examine(&self, cx: &Context, place: usize) -> Result<Vec<String>>;
     /// What lies where scripts write.
     async fn look(&self, cx: &Context, place: usize) -> Result<Found>;
     /// Writes the mark of this run there, instead of an earlier one.
