@@ -33,11 +33,12 @@ impl<'a> Blanked<'a> {
     ) -> Result<Self> {
         let trailer = [0; TRAILER_BYTES as usize];
         let mut blanked = Self { content, used, page_bytes: page_bytes.into(), db_size, trailer };
-        let (mut hash, mut step) = (Sha256::new(), vec![0; STEP_BYTES as usize]);
+        let (bytes_of, mut hash, mut step) =
+            (Slice::new(cx, content, db_size), Sha256::new(), vec![0; STEP_BYTES as usize]);
         for offset in (0..db_size).step_by(STEP_BYTES as usize) {
             let length = STEP_BYTES.min(db_size - offset) as usize;
             let bytes = &mut step[..length];
-            Slice { cx, content }.read(offset, bytes).await?;
+            bytes_of.read(offset, bytes).await?;
             blanked.blank(offset, bytes);
             hash.update(bytes);
         }

@@ -214,7 +214,7 @@ impl IntoDirectories<'_> {
             return self.amend_database(cx, path).await;
         }
         let spool = self.full.spool(cx, self.from).await?;
-        let bytes = Slice { cx, content: &*spool };
+        let bytes = Slice::new(cx, &*spool, self.full.notes.db_size);
         let bolt = Bolt::open(&bytes, self.full.notes.db_size).await?;
         let until = match self.options.until {
             Until::Revision(revision) => Some(revision),
@@ -265,7 +265,7 @@ impl IntoDirectories<'_> {
         self.full.copy(cx, self.from, &spool).await?;
         let length = self.full.notes.db_size;
         file.set_len(length).map_err(unwritten)?;
-        let bytes = Slice { cx, content: &spool };
+        let bytes = Slice::new(cx, &spool, length);
         let bolt = Bolt::open(&bytes, length).await?;
         let (cluster, bump) = (&self.cluster, self.bump());
         let changes = Changes { cluster, until: None, bump, drops_no_space: false, newest: None };

@@ -93,7 +93,7 @@ pub(super) async fn examine(
     db_size: u64,
     members: Option<&Members<'_>>,
 ) -> Result<Examined> {
-    let bytes = Slice { cx, content: &**content };
+    let bytes = Slice::new(cx, &**content, db_size);
     let mut examined = Examined { level: "L0", ..Examined::default() };
     let done = async {
         let bolt = Bolt::open(&bytes, db_size).await?;
@@ -168,7 +168,7 @@ async fn hash_aside(
     let _memory = cx.memory.acquire_many(BATCH_BYTES as u32).await;
     let (cx, content, runtime) = (cx.clone(), Arc::clone(content), Handle::current());
     let walk = async move {
-        let bytes = Slice { cx: &cx, content: &*content };
+        let bytes = Slice::new(&cx, &*content, db_size);
         let bolt = Bolt::open(&bytes, db_size).await?;
         HashKv::compute(&bolt, &compacted).await
     };

@@ -1,5 +1,7 @@
 //! Opens a file and names its buckets.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use super::check::Reached;
 use super::cursor::{Cursor, Direction};
 use super::page::{HEADER_BYTES, Header, Meta, Node, NodeKind, PAGE_BYTES_MAX, PAGE_BYTES_MIN, u64_at, wrong};
@@ -40,22 +42,80 @@ pub trait FileBytes: Sync {
     fn read(&self, offset: u64, buffer: &mut [u8]) -> impl Future<Output = Result<(), SourceError>> + Send;
 }
 
-/// The bytes of a content that is open already.
+/// What is read at once where pages that are near each other follow, in bytes.
+const WINDOW_BYTES: u64 = 64 << 10;
+
+/// The bytes of a content that is open already, for one walk. Pages are mostly near the last one, so that some are read
+/// ahead.
 pub struct Slice<'a> {
-    /// For the reads.
-    pub cx: &'a Context,
-    /// Where the bytes are.
-    pub content: &'a dyn ReadAt,
+    cx: &'a Context,
+    content: &'a dyn ReadAt,
+    length: u64,
+    window: Mutex<Window>,
+}
+
+/// What was read ahead.
+#[derive(Default)]
+struct Window {
+    start: u64,
+    bytes: Vec<u8>,
+    /// Where the last read began.
+    last: u64,
+}
+
+impl Window {
+    fn get(&self, offset: u64, length: usize) -> Option<&[u8]> {
+        let from = usize::try_from(offset.checked_sub(self.start)?).ok()?;
+        self.bytes.get(from..)?.get(..length)
+    }
+}
+
+impl<'a> Slice<'a> {
+    /// Over a content of this length.
+    pub fn new(cx: &'a Context, content: &'a dyn ReadAt, length: u64) -> Self {
+        Self { cx, content, length, window: Mutex::default() }
+    }
+
+    fn window(&self) -> MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes bytes that were read ahead. If they were not, answers whether it is worth it.
+    fn take(&self, offset: u64, buffer: &mut [u8]) -> Option<bool> {
+        let mut window = self.window();
+        let is_near = offset.abs_diff(window.last) <= WINDOW_BYTES;
+        window.last = offset;
+        let Some(bytes) = window.get(offset, buffer.len()) else { return Some(is_near) };
+        buffer.copy_from_slice(bytes);
+        None
+    }
+
+    async fn read_directly(&self, offset: u64, buffer: &mut [u8]) -> Result<(), SourceError> {
+        self.content.read(self.cx, offset, buffer).await.map_err(|error| match error {
+            ReadError::Unit(error) => error,
+            ReadError::Item(problem) => SourceError::Incomplete(problem.to_string()),
+        })
+    }
 }
 
 impl FileBytes for Slice<'_> {
     async fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), SourceError> {
         tokio::task::coop::consume_budget().await;
         self.cx.check()?;
-        self.content.read(self.cx, offset, buffer).await.map_err(|error| match error {
-            ReadError::Unit(error) => error,
-            ReadError::Item(problem) => SourceError::Incomplete(problem.to_string()),
-        })
+        let Some(is_near) = self.take(offset, buffer) else { return Ok(()) };
+        let start = offset - offset % WINDOW_BYTES;
+        let end = self.length.min(start + WINDOW_BYTES);
+        if !is_near || offset.saturating_add(buffer.len() as u64) > end {
+            return self.read_directly(offset, buffer).await;
+        }
+        let mut bytes = std::mem::take(&mut self.window().bytes);
+        bytes.resize((end - start) as usize, 0);
+        self.read_directly(start, &mut bytes).await?;
+        let from = (offset - start) as usize;
+        buffer.copy_from_slice(&bytes[from..from + buffer.len()]);
+        let mut window = self.window();
+        (window.start, window.bytes) = (start, bytes);
+        Ok(())
     }
 }
 
@@ -245,5 +305,29 @@ impl Root {
         let is_leaf = Header::parse(bytes).and_then(Header::kind) == Some(NodeKind::Leaf);
         let node = Node::new(bytes.to_vec());
         node.ok().filter(|_| is_leaf).ok_or_else(|| BoltError::Structure("an inline bucket is no leaf".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{Bench, MemorySpool};
+    use crate::context::Spool as _;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_read_ahead_is_what_is_there() {
+        let bench = Bench::new("r1");
+        let all: Vec<u8> = (0..300_000_u32).map(|number| (number / 7 % 251) as u8).collect();
+        let spool = MemorySpool::default();
+        spool.append(all.clone().into()).await.unwrap();
+        let slice = Slice::new(&bench.cx, &spool, all.len() as u64);
+        // Page after page, backwards, across the edges of windows, far away, larger than a window, at the very end.
+        let pages = (0..70).map(|page| (page * 4096, 4096)).chain((0..70).rev().map(|page| (page * 4096, 4096)));
+        let others = [(65_000, 2000), (130_000, 4096), (262_144, 4096), (0, 200_000), (4096, 4096), (299_000, 1000)];
+        for (offset, length) in pages.chain(others) {
+            let mut buffer = vec![0; length];
+            slice.read(offset as u64, &mut buffer).await.unwrap();
+            assert!(buffer == all[offset..offset + length], "{offset}");
+        }
     }
 }
