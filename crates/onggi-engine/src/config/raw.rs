@@ -158,9 +158,6 @@ pub(super) struct Common {
     /// It is not always connected.
     #[serde(default)]
     pub offline: Option<bool>,
-    /// What lies there cannot be deleted before its time: an object lock, a medium that is written once.
-    #[serde(default)]
-    pub immutable: Option<bool>,
     /// Limits of traffic.
     #[serde(default)]
     pub limits: Option<RawLimits>,

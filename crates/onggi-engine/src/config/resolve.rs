@@ -185,11 +185,12 @@ impl Resolver<'_> {
         if common.connections == Some(0) {
             self.wrong(&format!("{key}.connections"), "0 connections reach nothing", Some("write 1 or more".into()));
         }
+        let is_locked = matches!(&place, StoragePlace::S3(S3Place { immutable: Some(_), .. }));
         StorageConfig {
             place,
             site: common.site,
             media: common.media,
-            is_out_of_reach: common.offline.unwrap_or(false) || common.immutable.unwrap_or(false),
+            is_out_of_reach: is_locked || common.offline.unwrap_or(false),
             upload: upload.or(both),
             download: download.or(both),
             connections: common.connections.map(usize::from),

@@ -6,10 +6,13 @@ use onggi_lab::peer;
 use onggi_lab::service::EtcdCluster;
 use serde_json::{Value, json};
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// Deletions, a lease, a transaction, a compaction, and something after it.
 fn give_history(cluster: &EtcdCluster) {
@@ -138,6 +141,21 @@ fn find<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
     }
 }
 
+/// Snapshots of the first member that were read to their end, as it counts them.
+fn snapshots_read(cluster: &EtcdCluster) -> String {
+    let endpoint = &cluster.endpoints()[0];
+    let (host, port) = endpoint.trim_start_matches("https://").rsplit_once(':').unwrap();
+    // Each member's metrics are two ports behind.
+    let mut stream = TcpStream::connect((host, port.parse::<u16>().unwrap() + 2)).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut metrics = String::new();
+    stream.read_to_string(&mut metrics).unwrap();
+    let handled = |line: &&str| {
+        line.starts_with("grpc_server_handled_total") && line.contains("\"OK\"") && line.contains("\"Snapshot\"")
+    };
+    metrics.lines().find(handled).unwrap_or_default().to_owned()
+}
+
 #[test]
 fn a_slow_repository_does_not_make_the_database_grow() {
     let Some(cluster) = EtcdCluster::start("--fill 4000") else { return };
@@ -154,7 +172,14 @@ fn a_slow_repository_does_not_make_the_database_grow() {
     work();
     work();
     let before = size();
+    let read_before = snapshots_read(&cluster);
     let mut slow = place.command("--limit-rate 1MB backup").spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while snapshots_read(&cluster) == read_before {
+        assert!(Instant::now() < deadline, "the stream waits for the repository");
+        thread::yield_now();
+    }
+    // From here on the member keeps nothing for the snapshot.
     for _ in 0..3 {
         work();
     }
