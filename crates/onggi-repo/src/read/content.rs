@@ -7,7 +7,7 @@ use crate::{
 };
 use bytes::Bytes;
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Mutex, PoisonError},
 };
 
@@ -56,8 +56,8 @@ impl ContentReader {
     pub async fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let wanted_end = offset + buffer.len() as u64;
         let first = self.ends.partition_point(|(end, _)| *end <= offset);
-        let count = self.ends[first..].iter().take_while(|(end, _)| *end < wanted_end).count() + 1;
-        let wanted = &self.ends[first..self.ends.len().min(first + count)];
+        let last = self.ends.partition_point(|(end, _)| *end < wanted_end);
+        let wanted = &self.ends[first..self.ends.len().min(last + 1)];
         let mut start = if first == 0 { 0 } else { self.ends[first - 1].0 };
         let mut filled = 0;
         for ((end, _), blob) in wanted.iter().zip(self.blobs(wanted).await?) {
@@ -70,22 +70,22 @@ impl ContentReader {
         Ok(filled)
     }
 
+    /// The plaintexts of these, each read once however often it is among them.
     async fn blobs(&self, wanted: &[(u64, BlobId)]) -> Result<Vec<Bytes>> {
         let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let find = |id: &BlobId| kept().iter().find(|(kept, _)| kept == id).map(|(_, blob)| blob.clone());
-        let mut known: Vec<Option<Bytes>> = wanted.iter().map(|(_, id)| find(id)).collect();
-        let missing: Vec<BlobId> =
-            wanted.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|((_, id), _)| *id).collect();
-        let mut read = self.repo.blobs(BlobKind::Data, &missing).await?.into_iter();
-        known.iter_mut().filter(|known| known.is_none()).for_each(|known| *known = read.next());
-        let blobs: Vec<Bytes> = known.into_iter().flatten().collect();
+        let mut known: HashMap<BlobId, Bytes> = kept().iter().cloned().collect();
+        let mut met = HashSet::new();
+        let is_missing = |id: &BlobId| !known.contains_key(id) && met.insert(*id);
+        let missing: Vec<BlobId> = wanted.iter().map(|(_, id)| *id).filter(is_missing).collect();
+        let read = self.repo.blobs(BlobKind::Data, &missing).await?;
+        known.extend(missing.into_iter().zip(read));
         // A next read may begin where this one ends.
-        if let (Some((_, id)), Some(blob)) = (wanted.last(), blobs.last()) {
+        if let Some((id, blob)) = wanted.last().and_then(|(_, id)| Some((id, known.get(id)?))) {
             let mut kept = kept();
             kept.retain(|(kept, _)| kept != id);
             kept.truncate(KEPT - 1);
             kept.push_front((*id, blob.clone()));
         }
-        Ok(blobs)
+        Ok(wanted.iter().filter_map(|(_, id)| known.get(id).cloned()).collect())
     }
 }
