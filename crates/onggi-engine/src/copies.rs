@@ -1,8 +1,11 @@
-//! The rule of copies, judged for one unit from the labels of the storages that hold its newest state: three copies with
+//! The rule of copies, judged for each unit from the labels of the storages that hold its newest state: three copies with
 //! the living system, on two kinds of media, one at another site, one out of reach of whoever can delete, none with errors.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
+
+use onggi_repo::forget::{GroupBy, GroupKey};
+use onggi_repo::format::{Snapshot, SnapshotId};
 
 /// What the living system stands on.
 const LIVING_MEDIA: &str = "disk";
@@ -56,7 +59,7 @@ impl Part {
 }
 
 /// Judges a unit by the repositories that hold its newest state.
-pub fn judge(holders: &[Holder]) -> Judgment {
+fn judge(holders: &[Holder]) -> Judgment {
     let media: BTreeSet<&str> = holders.iter().map(|holder| &*holder.media).chain([LIVING_MEDIA]).collect();
     let sites: BTreeSet<&str> = holders.iter().filter_map(|holder| holder.site.as_deref()).collect();
     let out_of_reach = holders.iter().filter(|holder| holder.is_out_of_reach).count();
@@ -83,6 +86,62 @@ impl fmt::Display for Judgment {
         let parts = self.0.map(|found| found.map_or_else(|| "?".to_owned(), |found| found.to_string()));
         f.pad(&parts.join("-"))
     }
+}
+
+/// A repository that was read.
+#[derive(Debug)]
+pub struct Store {
+    /// Its name in the configuration.
+    pub name: String,
+    /// How it counts as a holder.
+    pub holder: Holder,
+    snapshots: Vec<(SnapshotId, Snapshot)>,
+    /// What they are copies of.
+    origins: HashSet<SnapshotId>,
+}
+
+impl Store {
+    /// One that holds these snapshots.
+    pub fn new(name: String, holder: Holder, snapshots: Vec<(SnapshotId, Snapshot)>) -> Self {
+        let origins = snapshots.iter().map(origin).collect();
+        Self { name, holder, snapshots, origins }
+    }
+}
+
+/// One unit, its newest snapshot, and which of the stores have that.
+#[derive(Debug)]
+pub struct Unit<'a> {
+    /// What its snapshots have in common.
+    pub key: GroupKey,
+    /// Its newest snapshot.
+    pub newest: &'a Snapshot,
+    /// Where that lies.
+    pub stores: Vec<&'a Store>,
+    /// What that comes to.
+    pub judgment: Judgment,
+}
+
+/// All units of all stores, in the order of their names.
+pub fn units(stores: &[Store]) -> Vec<Unit<'_>> {
+    let mut newest: BTreeMap<GroupKey, &(SnapshotId, Snapshot)> = BTreeMap::new();
+    for found in stores.iter().flat_map(|store| &store.snapshots) {
+        let newest = newest.entry(GroupKey::of(&found.1, GroupBy::Unit)).or_insert(found);
+        if found.1.time > newest.1.time {
+            *newest = found;
+        }
+    }
+    newest.into_iter().map(|(key, found)| unit(key, found, stores)).collect()
+}
+
+fn unit<'a>(key: GroupKey, found: &'a (SnapshotId, Snapshot), stores: &'a [Store]) -> Unit<'a> {
+    let stores: Vec<_> = stores.iter().filter(|store| store.origins.contains(&origin(found))).collect();
+    let holders: Vec<_> = stores.iter().map(|store| store.holder.clone()).collect();
+    Unit { key, newest: &found.1, stores, judgment: judge(&holders) }
+}
+
+/// A copy is what it is a copy of.
+fn origin((id, snapshot): &(SnapshotId, Snapshot)) -> SnapshotId {
+    snapshot.original.unwrap_or(*id)
 }
 
 #[cfg(test)]

@@ -68,15 +68,7 @@ pub async fn recover(
     is_alive: &dyn Fn(&Remnant) -> bool,
 ) -> Recovery {
     let mut recovery = Recovery::default();
-    let remnants = match source.remnants(cx).await {
-        Ok(remnants) => remnants,
-        Err(SourceError::Unsupported(_)) => return recovery,
-        Err(error) => {
-            recovery.problem(format!("what earlier runs left could not be listed: {error}"));
-            return recovery;
-        }
-    };
-    for remnant in remnants {
+    for remnant in listed(cx, source, &mut recovery).await {
         let how = settle(cx, job, source, plan, is_alive(&remnant), &remnant, &mut recovery).await;
         recovery.took(remnant, how);
     }
@@ -86,28 +78,33 @@ pub async fn recover(
 /// Removes what dead runs left in a source, restores too, and stores nothing of it.
 pub async fn discard(cx: &Context, source: &dyn Source, is_alive: &dyn Fn(&Remnant) -> bool) -> Recovery {
     let mut recovery = Recovery::default();
-    let remnants = match source.remnants(cx).await {
-        Ok(remnants) => remnants,
-        Err(error) => {
-            recovery.problem(format!("what earlier runs left could not be listed: {error}"));
-            return recovery;
-        }
-    };
-    for remnant in remnants {
+    for remnant in listed(cx, source, &mut recovery).await {
         let how = match &remnant.mark {
             None => How::Shown,
             Some(_) if is_alive(&remnant) => How::LeftAlone,
             Some((run, purpose)) => {
                 let (cx, unit) = (cx.for_run(run, *purpose), &remnant.unit);
-                match thaw(&cx, Held { source, unit }).await {
+                match thawed(&cx, source, unit).await {
                     Ok(()) => released(&cx, source, unit, Outcome::Dropped, How::Dropped).await,
-                    Err(error) => How::Waits(format!("it could not be thawed: {error}")),
+                    Err(waits) => waits,
                 }
             }
         };
         recovery.took(remnant, how);
     }
     recovery
+}
+
+/// What lies in the source; what cannot be listed is told.
+async fn listed(cx: &Context, source: &dyn Source, recovery: &mut Recovery) -> Vec<Remnant> {
+    match source.remnants(cx).await {
+        Ok(remnants) => remnants,
+        Err(SourceError::Unsupported(_)) => Vec::new(),
+        Err(error) => {
+            recovery.problem(format!("what earlier runs left could not be listed: {error}"));
+            Vec::new()
+        }
+    }
 }
 
 impl Recovery {
@@ -139,8 +136,8 @@ async fn settle(
         Some((run, purpose)) => (run, *purpose),
     };
     let cx = cx.for_run(run, purpose);
-    if let Err(error) = thaw(&cx, Held { source, unit }).await {
-        return How::Waits(format!("it could not be thawed: {error}"));
+    if let Err(waits) = thawed(&cx, source, unit).await {
+        return waits;
     }
     let plan = plan(unit);
     if job.history.has(&plan.source, &unit.id, run) {
@@ -167,6 +164,12 @@ async fn settle(
             released(&cx, source, unit, Outcome::Dropped, How::Dropped).await
         }
     }
+}
+
+/// Nothing of the unit is held any more; or what becomes of it then.
+async fn thawed(cx: &Context, source: &dyn Source, unit: &Unit) -> Result<(), How> {
+    let thawed = thaw(cx, Held { source, unit }).await;
+    thawed.map_err(|error| How::Waits(format!("it could not be thawed: {error}")))
 }
 
 async fn released(cx: &Context, source: &dyn Source, unit: &Unit, outcome: Outcome, how: How) -> How {

@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use onggi_engine::copies::{Holder, Judgment, Part, judge};
+use onggi_engine::copies::{Holder, Part, Store, Unit, units};
 use onggi_engine::exit::Exit;
-use onggi_repo::forget::{GroupBy, GroupKey};
-use onggi_repo::format::{Snapshot, SnapshotId};
 use serde_json::{Value, json};
 
 use crate::escape::escape_text;
@@ -16,21 +14,6 @@ use crate::query::Found;
 use crate::record;
 use crate::session::Session;
 use crate::watcher::show_problem;
-
-/// A repository that was read.
-struct Store {
-    name: String,
-    snapshots: Vec<Found>,
-    holder: Holder,
-}
-
-/// One unit, its newest snapshot, and which of the stores have that.
-struct Unit<'a> {
-    key: GroupKey,
-    newest: &'a Snapshot,
-    stores: Vec<&'a Store>,
-    judgment: Judgment,
-}
 
 /// Judges every unit of every configured repository.
 pub async fn run(session: &Session) -> Result<Exit, Failure> {
@@ -52,7 +35,7 @@ pub async fn run(session: &Session) -> Result<Exit, Failure> {
         };
         match read(name, session).await {
             Ok((id, snapshots, exit)) => {
-                stores.push(Store { name: name.clone(), snapshots, holder: holder(&id) });
+                stores.push(Store::new(name.clone(), holder(&id), snapshots));
                 exits.push(exit);
             }
             // What cannot be reached counts as not there, and the others are judged.
@@ -85,29 +68,6 @@ async fn read(name: &str, session: &Session) -> Result<(String, Vec<Found>, Exit
 fn faults(records: &[Value]) -> BTreeMap<String, u64> {
     let known = |record: &Value| Some((record["repository"].as_str()?.to_owned(), record["faults"].as_u64()?));
     records.iter().filter_map(known).collect()
-}
-
-/// A copy is what it is a copy of.
-fn origin((id, snapshot): &Found) -> SnapshotId {
-    snapshot.original.unwrap_or(*id)
-}
-
-fn units(stores: &[Store]) -> Vec<Unit<'_>> {
-    let mut newest: BTreeMap<GroupKey, &Found> = BTreeMap::new();
-    for found in stores.iter().flat_map(|store| &store.snapshots) {
-        let newest = newest.entry(GroupKey::of(&found.1, GroupBy::Unit)).or_insert(found);
-        if found.1.time > newest.1.time {
-            *newest = found;
-        }
-    }
-    newest.into_iter().map(|(key, found)| unit(key, found, stores)).collect()
-}
-
-fn unit<'a>(key: GroupKey, found: &'a Found, stores: &'a [Store]) -> Unit<'a> {
-    let has = |store: &&Store| store.snapshots.iter().any(|other| origin(other) == origin(found));
-    let stores: Vec<_> = stores.iter().filter(has).collect();
-    let holders: Vec<_> = stores.iter().map(|store| store.holder.clone()).collect();
-    Unit { key, newest: &found.1, stores, judgment: judge(&holders) }
 }
 
 fn show(units: &[Unit<'_>], session: &Session) {
