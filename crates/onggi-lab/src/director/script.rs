@@ -61,6 +61,20 @@ pub struct Instance {
     pub host_key: String,
 }
 
+impl Instance {
+    /// A real instance as the one with this number in group `db`; number 0 is the bootstrap instance.
+    pub fn of(instance: &crate::bosh::Instance, id: String, index: usize) -> Self {
+        Self {
+            group: "db".to_owned(),
+            id,
+            index: u32::try_from(index).expect("a test has few instances"),
+            bootstrap: index == 0,
+            address: format!("127.0.0.1:{}", instance.port),
+            host_key: instance.host_key(),
+        }
+    }
+}
+
 /// What an agent is told to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {

@@ -38,14 +38,7 @@ impl Bed {
             let mut listed = Vec::new();
             for index in 0..*count {
                 let instance = Arc::new(Instance::start()?);
-                listed.push(director::Instance {
-                    group: "db".into(),
-                    id: format!("{name}-{index}"),
-                    index: u32::try_from(index).unwrap(),
-                    bootstrap: index == 0,
-                    address: format!("127.0.0.1:{}", instance.port),
-                    host_key: instance.host_key(),
-                });
+                listed.push(director::Instance::of(&instance, format!("{name}-{index}"), index));
                 instances.push(instance);
             }
             let deployment = director::Deployment { name: (*name).into(), manifest: manifest("a"), instances: listed };

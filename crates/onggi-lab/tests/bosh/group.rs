@@ -1,7 +1,7 @@
 //! Instances that differ, orders across them, tokens that end meanwhile, and many deployments at once.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use onggi_lab::bosh::Instance;
 use onggi_lab::director::FakeDirector;
@@ -72,13 +72,21 @@ fn three_instances_take_what_one_gave_whichever_form_the_manifest_has() {
     }
 }
 
+/// Starts a backup of the first instance whose script waits until it may go on.
+#[track_caller]
+fn waiting(bed: &Bed, line: &str) -> Child {
+    let instance = &bed.instances[0];
+    install(instance, "a");
+    instance.script("a", "backup", WAIT);
+    let child = bed.command(line).stdout(Stdio::null()).spawn().unwrap();
+    until("the script starts", || instance.has("/var/vcap/data/started"));
+    child
+}
+
 #[test]
 fn a_token_that_ends_while_files_are_made_is_replaced_and_the_users_go() {
     let Some(bed) = Bed::start(&[("cf", 1)]) else { return };
-    install(&bed.instances[0], "a");
-    bed.instances[0].script("a", "backup", WAIT);
-    let mut child = bed.command("-d cf backup").stdout(Stdio::null()).spawn().unwrap();
-    until("the script starts", || bed.instances[0].has("/var/vcap/data/started"));
+    let mut child = waiting(&bed, "-d cf backup");
     bed.director.expire_tokens();
     bed.instances[0].write("/var/vcap/data/go", "");
     assert_eq!(child.wait().unwrap().code(), Some(0));
@@ -103,10 +111,7 @@ fn of_twelve_deployments_two_fail_and_ten_are_backed_up() {
 #[test]
 fn the_log_of_a_deployment_is_there_after_a_kill() {
     let Some(bed) = Bed::start(&[("one", 1)]) else { return };
-    install(&bed.instances[0], "a");
-    bed.instances[0].script("a", "backup", WAIT);
-    let mut child = bed.command("--all-deployments backup").stdout(Stdio::null()).spawn().unwrap();
-    until("the script starts", || bed.instances[0].has("/var/vcap/data/started"));
+    let mut child = waiting(&bed, "--all-deployments backup");
     kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
     child.wait().unwrap();
     bed.instances[0].write("/var/vcap/data/go", "");

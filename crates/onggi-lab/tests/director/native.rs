@@ -303,14 +303,7 @@ fn a_snapshot_goes_out_as_an_artifact_directory_and_comes_in_again() {
 
 /// A Director with one deployment of these instances; its agents make real users there.
 fn director_of(instances: &Arc<Vec<Instance>>) -> Option<FakeDirector> {
-    let known = |(index, instance): (usize, &Instance)| director::Instance {
-        group: "db".to_owned(),
-        id: format!("id{index}"),
-        index: u32::try_from(index).unwrap(),
-        bootstrap: index == 0,
-        address: format!("127.0.0.1:{}", instance.port),
-        host_key: instance.host_key(),
-    };
+    let known = |(index, instance): (usize, &Instance)| director::Instance::of(instance, format!("id{index}"), index);
     let deployment = Deployment {
         name: "cf".to_owned(),
         manifest:

@@ -24,6 +24,11 @@ fn program(instance: &Instance, name: &str, text: &str) {
     assert!(instance.run(&format!("chmod 755 /usr/local/bin/{name}")).status.success());
 }
 
+/// Has a program wait before it does what it is called for.
+fn wait_in(instance: &Instance, name: &str) {
+    program(instance, name, &format!("#!/bin/bash\n{WAIT}; exec /usr/bin/{name} \"$@\"\n"));
+}
+
 #[track_caller]
 fn until(what: &str, is_so: impl Fn() -> bool) {
     for _ in 0..TRIES {
@@ -105,7 +110,7 @@ fn a_run_that_is_killed_in_its_drain_is_finished_without_another_lock() {
     let Some(instance) = Instance::start() else { return };
     with_jobs(&instance);
     let rig = Rig::of_director(&instance, "auto-cleanup: never");
-    program(&instance, "tar", &format!("#!/bin/bash\n{WAIT}; exec /usr/bin/tar \"$@\"\n"));
+    wait_in(&instance, "tar");
     kill(&rig, &instance);
     let key = std::fs::read_to_string(instance.key()).unwrap();
     let marks = marks(&rig);
@@ -130,7 +135,7 @@ fn what_a_dead_run_left_too_long_ago_is_removed_and_captured_anew() {
     let Some(instance) = Instance::start() else { return };
     with_jobs(&instance);
     let rig = Rig::of_director(&instance, "drain: { keep: 0s }");
-    program(&instance, "tar", &format!("#!/bin/bash\n{WAIT}; exec /usr/bin/tar \"$@\"\n"));
+    wait_in(&instance, "tar");
     kill(&rig, &instance);
     rig.back_up();
     let calls = instance.calls();
@@ -143,7 +148,7 @@ fn a_run_that_is_killed_at_its_end_leaves_one_snapshot_and_its_rests_go() {
     let Some(instance) = Instance::start() else { return };
     with_jobs(&instance);
     let rig = Rig::of_director(&instance, "");
-    program(&instance, "rm", &format!("#!/bin/bash\n{WAIT}; exec /usr/bin/rm \"$@\"\n"));
+    wait_in(&instance, "rm");
     kill(&rig, &instance);
     rig.run(&["bosh", "resume", "SOURCE"]);
     assert!(!instance.has(STORE));

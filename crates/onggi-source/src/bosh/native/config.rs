@@ -21,7 +21,7 @@ const CANCEL_GRACE: Duration = Duration::from_mins(2);
 /// How long artifacts of a drain that broke stay on the instances.
 const KEEP: Duration = Duration::from_hours(6);
 /// Artifacts at once, as the contract of backup scripts has it.
-const ARTIFACTS_DEFAULT: u16 = 10;
+pub(super) const ARTIFACTS_DEFAULT: u16 = 10;
 
 /// A BOSH Director, or what it deploys, backed up by the scripts of its jobs.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]

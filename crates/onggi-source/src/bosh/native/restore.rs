@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::archive::{Builder, STEP_BYTES};
 use super::capture::{join, path_of, place_of};
+use super::config::ARTIFACTS_DEFAULT;
 use super::mark::Phase;
 use super::site::{Made, Of};
 use super::{Active, Bosh};
@@ -23,8 +24,6 @@ use crate::source::{
     Entry, Known, Outcome, Proof, Restore, RestorePlan, RestoreRequest, Result, Source as _, SourceError, Step, Stored,
 };
 
-/// Artifacts that are brought at once.
-const ARTIFACTS_MAX: usize = 10;
 /// Pieces between the repository and a connection.
 const PIECES_MAX: usize = 8;
 /// How long unlocking may take after a restore that was stopped.
@@ -257,7 +256,7 @@ impl IntoPlatform<'_> {
         let unit = &self.request.unit;
         let active = self.source.prepare(cx, unit, Of::Restore).await?;
         let bring = async |wanted: &Wanted| self.bring(cx, &active, wanted).await;
-        crate::context::each(ARTIFACTS_MAX, &self.wanted, bring).await?;
+        crate::context::each(usize::from(ARTIFACTS_DEFAULT), &self.wanted, bring).await?;
         let site = active.site();
         let wanted: Vec<Made> = self.wanted.iter().map(|wanted| wanted.made.clone()).collect();
         let restored = match site.lock(cx, Of::Restore).await {
