@@ -13,6 +13,7 @@ use crate::{
     budget::Permit,
     error::RepoError,
     format::{BlobId, BlobKind, blob, seal::OVERHEAD},
+    kernel::checksum::Checksum,
 };
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -31,6 +32,13 @@ impl Plain {
             Self::Bytes(bytes) => bytes.len(),
         }
     }
+
+    fn sum(&self) -> Checksum {
+        match self {
+            Self::Chunk(chunk) => Checksum::of(chunk.slices()),
+            Self::Bytes(bytes) => Checksum::of([&bytes[..]]),
+        }
+    }
 }
 
 /// A blob to be sealed.
@@ -38,6 +46,8 @@ pub(super) struct SealJob {
     kind: BlobKind,
     id: BlobId,
     plain: Plain,
+    /// Of the plaintext, taken as soon as its id was known.
+    sum: Checksum,
     work: Work,
 }
 
@@ -57,7 +67,8 @@ pub(super) fn store(shared: &Arc<Shared>, kind: BlobKind, id: BlobId, plain: Pla
     if shared.is_dry {
         return;
     }
-    let job = SealJob { kind, id, plain, work };
+    let sum = plain.sum();
+    let job = SealJob { kind, id, plain, sum, work };
     match shared.packs.try_take(job.need()) {
         Some(permit) => seal(shared, job, permit),
         // The task that receives it ends only with the archive.
@@ -69,7 +80,7 @@ fn seal(shared: &Arc<Shared>, job: SealJob, mut permit: Permit) {
     if shared.is_failed() {
         return;
     }
-    let SealJob { kind, id, plain, work } = job;
+    let SealJob { kind, id, plain, sum, work } = job;
     let length = plain.len();
     let mut joint = None;
     let plaintext = match &plain {
@@ -83,11 +94,11 @@ fn seal(shared: &Arc<Shared>, job: SealJob, mut permit: Permit) {
     let mut sealed = shared.pool.take(length + length / 128 + 1024);
     let (key, nonce) = (shared.repo.master(), shared.repo.env().nonce());
     let blob = blob::encode_blob_in(std::mem::take(&mut sealed), key, nonce, kind, plaintext, shared.compression);
-    *sealed = blob.bytes;
     drop((joint, plain));
-    let proof = if blob.uncompressed_length.is_some() { (sealed.len(), length) } else { (0, 0) };
+    let proof = if blob.uncompressed_length.is_some() { (blob.bytes.len(), length) } else { (0, 0) };
     let (mut scratch, mut proof) = (shared.pool.take(proof.0), shared.pool.take(proof.1));
-    let opened = blob::prove_blob(key, &sealed, blob.uncompressed_length, id, &mut scratch, &mut proof);
+    let opened = blob::prove_sealing(key, &blob, sum, &mut scratch, &mut proof);
+    *sealed = blob.bytes;
     if let Err(fault) = opened {
         return shared.fail(RepoError::format(format!("blob {} just sealed", id.short()), fault));
     }
