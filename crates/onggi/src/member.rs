@@ -296,14 +296,21 @@ pub async fn only_source<T>(
     let config = session.config().await?.ok_or_else(|| {
         Failure::usage("read the sources").because("there is no configuration").hint("onggi config check --config FILE")
     })?;
-    let sources = config.sources.iter().filter(|(name, _)| wanted.is_none_or(|wanted| wanted == name.as_str()));
-    let mut sources = sources.filter_map(|(name, source)| Some((name, of_kind(&source.source)?)));
-    let because = match (sources.next(), sources.next()) {
-        (Some((name, config)), None) => return Ok((config, surroundings_without_repository(session, name))),
-        (None, _) => format!("there is no such source of kind {kind}"),
-        (Some(_), Some(_)) => "there are several".to_owned(),
+    let sources: Vec<_> =
+        config.sources.iter().filter_map(|(name, source)| Some((name, of_kind(&source.source)?))).collect();
+    let names = sources.iter().map(|(name, _)| escape_text(name)).collect::<Vec<_>>().join(", ");
+    let mut meant = sources.into_iter().filter(|(name, _)| wanted.is_none_or(|wanted| wanted == name.as_str()));
+    let because = match (meant.next(), meant.next(), wanted) {
+        (Some((name, config)), None, _) => return Ok((config, surroundings_without_repository(session, name))),
+        (None, _, Some(wanted)) => format!("{} is no source of kind {kind}", escape_text(wanted)),
+        (None, _, None) => format!("there is no source of kind {kind}"),
+        (Some(_), Some(_), _) => "there are several".to_owned(),
     };
-    Err(Failure::usage("choose the source").because(because).hint("say --source NAME"))
+    let hint = match names.as_str() {
+        "" => format!("the configuration has no source of kind {kind}; add one below `sources`"),
+        names => format!("the configuration has of kind {kind}: {names}"),
+    };
+    Err(Failure::usage("choose the source").because(because).hint(hint))
 }
 
 fn surroundings_at(session: &Session, name: &str, repository: Option<&Path>) -> Surroundings {

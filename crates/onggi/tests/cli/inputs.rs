@@ -214,3 +214,31 @@ fn nothing_on_stdin_is_no_backup() {
     assert!(env.run(["backup", "--stdin"]).expect(1).talk.contains("no output at all"));
     assert_eq!(env.run(["snapshots", "--json"]).expect(0).json(), serde_json::json!([]));
 }
+
+#[test]
+fn a_source_that_is_not_the_one_meant_is_answered_with_those_that_are_there() {
+    let env = Environment::with_repository();
+    let key = env.path("key");
+    let director = |name: &str| {
+        format!(
+            "  {name}: {{ kind: bosh, mode: director, connect: {{ host: d, user: u, key: \"file:{}\", host-key: \"SHA256:x\" }} }}\n",
+            key.display()
+        )
+    };
+    let fleet = |name: &str| {
+        format!(
+            "  {name}: {{ kind: hosts, inventory: [{{ file: none }}], connect: {{ user: u, key: k, trust: pinned }}, paths: [/etc] }}\n"
+        )
+    };
+    let check = |sources: &[String], args: &[&str], parts: &[&str]| {
+        env.write("onggi.yaml", format!("version: 1\nsources:\n{}", sources.concat()));
+        refused(&env, &[&["--config", "onggi.yaml"], args].concat(), parts);
+        assert!(!env.run([&["--config", "onggi.yaml"], args].concat()).talk.contains("--source"));
+    };
+    let none = "the configuration has no source of kind bosh";
+    check(&[fleet("f")], &["bosh", "cleanup", "cf"], &["cf is no source of kind bosh", none]);
+    let both = [director("one"), director("two"), fleet("f")];
+    check(&both, &["bosh", "resume", "f"], &["f is no source of kind bosh", "has of kind bosh: one, two"]);
+    check(&[fleet("f"), fleet("g")], &["hosts", "list"], &["there are several", "has of kind hosts: f, g"]);
+    check(&[director("one")], &["hosts", "list"], &["there is no source of kind hosts"]);
+}
