@@ -110,6 +110,12 @@ pub trait Capture: Send {
     /// Every answer of the sink goes up with `?`: a failed or dropped push makes the attempt *torn*, and a torn attempt
     /// is never committed, whatever this method returns.
     async fn items(&mut self, cx: &Context, out: &dyn Items) -> Result<Facts>;
+
+    /// What is known of the image before all of it is read. With it, what came until a reading ended early is stored as a
+    /// snapshot of its own, marked incomplete; `None`: it is not worth one.
+    fn early(&self) -> Option<Facts> {
+        None
+    }
 }
 
 /// Where items go: the repository; or a comparison (drill), a count (dry run), a directory (export).

@@ -53,9 +53,14 @@ impl History {
         }
     }
 
+    /// Those whose reading came to its end.
+    fn whole(&self) -> impl DoubleEndedIterator<Item = &(SnapshotId, Snapshot)> + Clone {
+        self.snapshots.iter().filter(|(_, snapshot)| !snapshot.has_tag(tags::INCOMPLETE))
+    }
+
     fn newest(&self, member: &Member<'_>) -> Option<&(SnapshotId, Snapshot)> {
         let plan = member.plan;
-        let mut candidates = self.snapshots.iter().rev().filter(|(_, snapshot)| !snapshot.has_tag(tags::INCOMPLETE));
+        let mut candidates = self.whole().rev();
         let own = candidates.clone().find(|(_, snapshot)| tags::is_of(snapshot, &plan.source, &member.unit.id));
         own.or_else(|| {
             let alike = |snapshot: &Snapshot| snapshot.hostname == plan.hostname && same_paths(snapshot, &plan.paths);
@@ -67,11 +72,9 @@ impl History {
     pub(super) async fn base(&self, repo: &Repository, member: &Member<'_>) -> Option<Base> {
         let root = member.plan.manifest.as_ref()?;
         let is_good = |snapshot: &Snapshot| {
-            tags::is_of(snapshot, &member.plan.source, &member.unit.id)
-                && !snapshot.has_tag(tags::INCOMPLETE)
-                && !snapshot.has_tag(tags::PARTIAL)
+            tags::is_of(snapshot, &member.plan.source, &member.unit.id) && !snapshot.has_tag(tags::PARTIAL)
         };
-        let (id, snapshot) = self.snapshots.iter().rev().find(|(_, snapshot)| is_good(snapshot))?;
+        let (id, snapshot) = self.whole().rev().find(|(_, snapshot)| is_good(snapshot))?;
         match Manifest::load(repo, snapshot.tree, root).await {
             Ok(Some(manifest)) => {
                 Some(Base { snapshot: onggi_source::SnapshotId::new(id.to_string()), facts: manifest.facts })
@@ -90,14 +93,14 @@ impl History {
 
     /// The snapshot of a unit as of this moment.
     pub fn at(&self, source: &str, unit: &UnitId, moment: jiff::Timestamp) -> Option<SnapshotId> {
-        let mut own = self.snapshots.iter().filter(|(_, snapshot)| tags::is_of(snapshot, source, unit));
+        let mut own = self.whole().filter(|(_, snapshot)| tags::is_of(snapshot, source, unit));
         own.find(|(_, snapshot)| snapshot.time.instant == moment).map(|(id, _)| *id)
     }
 
     /// Whether a run's snapshot of a unit is there: the repository alone says whether a run had finished.
     pub(crate) fn has(&self, source: &str, unit: &UnitId, run: &RunId) -> bool {
         let run = onggi_repo::format::tag("run", run.as_str());
-        self.snapshots.iter().any(|(_, snapshot)| snapshot.has_tag(&run) && tags::is_of(snapshot, source, unit))
+        self.whole().any(|(_, snapshot)| snapshot.has_tag(&run) && tags::is_of(snapshot, source, unit))
     }
 }
 

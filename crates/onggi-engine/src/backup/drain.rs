@@ -120,8 +120,10 @@ pub(super) async fn fill(
                 retries += 1;
             }
             Err(error) => {
-                if matches!(error, SourceError::Stopped(_)) {
-                    save(&cx, &archive, name).await;
+                match capture.early().filter(|_| !job.dry_run) {
+                    Some(facts) => leave_incomplete(&cx, job, unit, archive, &facts).await,
+                    None if matches!(error, SourceError::Stopped(_)) => save(&cx, &archive, name).await,
+                    None => {}
                 }
                 unit.monitor.absorb(&monitor);
                 return Err(UnitError::Items(name.clone(), error));
@@ -137,6 +139,23 @@ async fn save(cx: &Context, archive: &Archive, unit: &str) {
         Ok(Ok(())) => tracing::info!(unit, "what was read so far is stored"),
         Ok(Err(error)) => tracing::info!(unit, error = crate::chain(&error), "what was read so far is not stored"),
         Err(_) => tracing::info!(unit, "what was read so far is not stored in time"),
+    }
+}
+
+/// Stores what was read so far as a snapshot that counts as none: it is seen, keeps its data from being pruned, and goes
+/// when a whole one is there. Without a file it is not worth one.
+async fn leave_incomplete(cx: &Context, job: &Job<'_>, unit: &UnitRun<'_>, archive: Archive, facts: &Facts) {
+    let (name, stats) = (&unit.member.unit.name, archive.stats());
+    if stats.files_new + stats.files_changed + stats.files_unmodified == 0 {
+        return save(cx, &archive, name).await;
+    }
+    let mut draft = draft(cx, job, &unit.member, facts, false);
+    draft.tags.push(tags::INCOMPLETE.to_owned());
+    let left = async { archive.finish().await?.commit(draft).await };
+    match cx.for_cleanup(SAVE_MAX).unless_stopped(left).await {
+        Ok(Ok(left)) => tracing::info!(unit = name, snapshot = left.id.short(), "what was read is stored, incomplete"),
+        Ok(Err(error)) => tracing::info!(unit = name, error = crate::chain(&error), "what was read is not stored"),
+        Err(_) => tracing::info!(unit = name, "what was read is not stored in time"),
     }
 }
 

@@ -23,7 +23,7 @@ pub use self::error::DirectorError;
 use self::login::Entry;
 pub use self::manifest::Jobs;
 use self::model::{DeploymentAnswer, Info, Named};
-pub use self::model::{Host, Instance};
+pub use self::model::{Host, Instance, Task};
 pub use self::route::{Proxy, Route, Stream, Tunnel};
 pub use self::trust::Authorities;
 pub use self::visit::{Guest, Visit, Wait};
@@ -83,6 +83,11 @@ impl Director {
     pub async fn deployments(&self, cx: &Context) -> Result<Vec<String>> {
         let found: Vec<Named> = self.call(cx, &Ask::get("/deployments")).await?.json()?;
         Ok(found.into_iter().map(|deployment| deployment.name).collect())
+    }
+
+    /// Tasks that are not over, of all clients.
+    pub async fn tasks(&self, cx: &Context) -> Result<Vec<Task>> {
+        self.call(cx, &Ask::get("/tasks?state=queued,processing,cancelling&verbose=1")).await?.json()
     }
 
     /// The manifest of a deployment, as the Director has it.

@@ -9,6 +9,7 @@ mod archive;
 mod arrived;
 mod capture;
 mod config;
+mod deadman;
 mod export;
 #[cfg(test)]
 mod fake;
@@ -36,17 +37,17 @@ use jiff::Timestamp;
 use self::arrived::Arrived;
 use self::capture::BoshCapture;
 pub use self::config::{
-    Api, AutoCleanup, BoshConfig, Connect, Drain, Excluded, Included, Incremental, Mode, Trust, Verify,
+    Api, AutoCleanup, BoshConfig, Connect, Deadman, Drain, Excluded, Included, Incremental, Mode, Trust, Verify,
 };
 pub use self::export::{Misfits, export};
 pub use self::import::ArtifactDirectory;
 use self::mark::{Kept, Marks, Phase};
 use self::restore::IntoPlatform;
 pub use self::restore::RestoreOptions;
-use self::site::{Found, Gate, Of, Site};
+use self::site::{Examined, Found, Gate, Of, Site};
 use crate::bosh::phase::UNDOING_MAX;
 use crate::config::Surroundings;
-use crate::context::{Context, Destination, Problem, Purpose, Stop};
+use crate::context::{Context, Destination, Problem, Progress, Purpose, Stop};
 use crate::source::{
     Base, Capabilities, Capture, Image, Outcome, Remnant, Restore, RestoreRequest, Result, Source, SourceError, Stored,
     Unit,
@@ -77,6 +78,8 @@ struct Active {
     /// Calls that may lock more: what is unlocked beside them does not stay so.
     busy: AtomicUsize,
     is_prepared: AtomicBool,
+    /// Dead-men wait for signs of this run.
+    is_watched: AtomicBool,
     /// When the first lock began, and for how long it held.
     locked_at: Mutex<Option<Duration>>,
     held: Mutex<Option<Duration>>,
@@ -152,16 +155,22 @@ impl Active {
         Ok(phases)
     }
 
-    /// Looks at every machine, and tells what would be in a backup's way.
-    async fn examine(&self, cx: &Context, unit: &Unit) -> Result<()> {
+    /// Looks at every machine, and tells what would be in a backup's way and what it would not hold. `took` is what the
+    /// last one's artifacts took, by machine.
+    async fn examine(&self, cx: &Context, unit: &Unit, took: &BTreeMap<String, u64>) -> Result<()> {
+        let problem = |class, text| cx.problem(Problem { class, path: None, text });
         for (place, name) in self.site.places().iter().enumerate() {
-            let mut faults = self.site.examine(cx, place).await?;
+            let Examined { mut faults, pointing, scope } =
+                self.site.examine(cx, place, took.get(name).copied().unwrap_or_default()).await?;
             if let Some(whose) = self.others(cx, unit, place).await? {
                 faults.push(format!("{} holds artifacts of {whose}", crate::bosh::STORE));
             }
-            for fault in faults {
-                cx.problem(Problem { class: "preflight", path: None, text: format!("{name}: {fault}") });
+            faults.into_iter().for_each(|fault| problem("preflight", format!("{name}: {fault}")));
+            for job in pointing {
+                let text = "stores only where its data lie in a bucket: its backup is not self-contained";
+                problem("external-data", format!("{name}: job {job} {text}"));
             }
+            scope.into_iter().for_each(|line| cx.monitor.progress(Progress::Phase(format!("{name}: {line}"))));
         }
         Ok(())
     }
@@ -222,6 +231,7 @@ impl Bosh {
             user,
             busy: AtomicUsize::new(0),
             is_prepared: AtomicBool::new(false),
+            is_watched: AtomicBool::new(false),
             locked_at: Mutex::default(),
             held: Mutex::default(),
             cancelled_at: Mutex::default(),
@@ -248,20 +258,24 @@ impl Bosh {
             return Err(SourceError::Refused(text));
         }
         active.write(cx, unit, Phase { is_whole: false, is_thawed: false }).await?;
+        active.be_watched(cx, of, self.config.lock_deadman()).await?;
         active.is_prepared.store(true, Ordering::SeqCst);
         Ok(active)
     }
 
     /// Unlocks all jobs if this run's mark says that they may be locked.
-    async fn unlock(&self, cx: &Context, unit: &Unit, active: &Active) -> Result<()> {
+    async fn unlock(&self, cx: &Context, unit: &Unit, active: &Arc<Active>) -> Result<()> {
         let phases = active.phases(cx, unit).await?;
         let is_done = phases.iter().flatten().all(|phase| phase.is_thawed);
         if is_done {
             return Ok(());
         }
         let is_whole = phases.iter().all(|phase| phase.is_some_and(|phase| phase.is_whole));
-        active.site.unlock(&active.undoing(cx, self.config.cancel_grace()), of(cx), is_whole).await?;
+        let (undoing, deadman) = (active.undoing(cx, self.config.cancel_grace()), self.config.lock_deadman());
+        active.hold_off(&undoing, deadman).await?;
+        active.site.unlock(&undoing, of(cx), is_whole).await?;
         active.note_thawed(cx);
+        active.dismiss(&undoing, deadman).await?;
         if active.busy.load(Ordering::SeqCst) > 0 {
             return Ok(());
         }
@@ -288,6 +302,21 @@ impl Bosh {
             done = work => done,
             () = beat => unreachable!("it beats for ever"),
         }
+    }
+
+    /// The tag that says what kind of platform it is.
+    fn mode_tag(&self) -> String {
+        let mode = match self.config.mode {
+            Mode::Director => "director",
+            Mode::Deployment => "deployment",
+        };
+        format!("mode:{mode}")
+    }
+
+    /// Remembers what artifacts took on each machine, for the next look at free space.
+    fn note_took(&self, unit: &Unit, site: &dyn Site, took: &BTreeMap<usize, u64>) {
+        let names = site.places();
+        self.marks.note_took(unit, &took.iter().map(|(place, bytes)| (names[*place].clone(), *bytes)).collect());
     }
 
     fn note_whole(&self, cx: &Context, unit: &Unit, taken_at: Timestamp) -> Result<()> {
@@ -319,8 +348,11 @@ impl Source for Bosh {
             return Err(SourceError::Refused("there is no deployment to back up".to_owned()));
         }
         for unit in &units {
+            for text in self.gate.under_way(cx, unit).await? {
+                cx.problem(Problem { class: "preflight", path: None, text: format!("{}: {text}", unit.name) });
+            }
             let looked = match self.active(cx, unit).await {
-                Ok(active) => active.examine(cx, unit).await,
+                Ok(active) => active.examine(cx, unit, &self.marks.took(unit)).await,
                 Err(error) => Err(error),
             };
             let left = self.release(&cx.for_cleanup(LEAVING), unit, Outcome::Dropped).await;
@@ -351,6 +383,7 @@ impl Source for Bosh {
         let limited = active.limited(cx, self.config.lock_time_max());
         let made = self.alive(cx, unit, active.site.work(&limited, Of::Backup, &[])).await;
         active.noted(cx, made)?;
+        active.is_still_held(cx).await?;
         active.write(cx, unit, Phase { is_whole: true, is_thawed: false }).await?;
         self.note_whole(cx, unit, taken_at)?;
         drop(busy);
@@ -364,7 +397,7 @@ impl Source for Bosh {
         }
         match self.active(cx, unit).await {
             Err(SourceError::Gone) => Ok(()),
-            active => self.unlock(cx, unit, &*active?).await,
+            active => self.unlock(cx, unit, &active?).await,
         }
     }
 

@@ -17,6 +17,7 @@ use onggi_engine::exit::Exit;
 use onggi_engine::restore::{
     self, DirectoryRestore, Plan, Policy, Privilege, Report, Request, RestoreError, Selection, SnapshotTree, locate,
 };
+use onggi_repo::forget::INCOMPLETE;
 use onggi_repo::lock::LockKind;
 use onggi_source::paths::Case;
 use onggi_source::{Purpose, TreePath};
@@ -94,6 +95,9 @@ pub struct Args {
     /// Allow `/` as the target; with --to, of a host: what is there may be replaced.
     #[arg(long)]
     pub in_place: bool,
+    /// Take also a snapshot whose reading ended early.
+    #[arg(long)]
+    pub allow_incomplete: bool,
     #[command(flatten)]
     pub filter: Filter,
     #[command(flatten)]
@@ -164,6 +168,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
         .with_own_end(LockKind::Reading, async |opened| {
             let (all, exit) = opened.snapshots(session).await?;
             let found = query::choose(&which, &all, &args.filter).map_err(|error| Failure::not_one(&error))?;
+            refuse_incomplete(&args, found)?;
             let restored = restore(&args, session, opened, found, path, selection, target).await?;
             // What comes back is whole, whatever else is damaged.
             let exit = if exit == Exit::Damaged { Exit::Partial } else { exit };
@@ -218,6 +223,17 @@ async fn restore(
 }
 
 /// A pattern that fits nothing is a slip of the pen, not a wish to restore nothing.
+/// What was read in part is no backup, and is not taken for one.
+fn refuse_incomplete(args: &Args, (id, snapshot): &Found) -> Result<(), Failure> {
+    if args.allow_incomplete || !snapshot.has_tag(INCOMPLETE) {
+        return Ok(());
+    }
+    let failure = Failure::new(Exit::Refused, format!("restore snapshot {}", id.short()));
+    Err(failure
+        .because("it is incomplete: its reading ended early")
+        .hint("choose a whole one, or say --allow-incomplete"))
+}
+
 fn refuse_nothing(args: &Args, plan: &Plan) -> Result<(), Failure> {
     let has_patterns = !args.include.is_empty() || !args.iinclude.is_empty();
     if !has_patterns || plan.files + plan.dirs + plan.others + plan.keeps > 0 {

@@ -47,6 +47,22 @@ pub struct Host {
     pub host_key: String,
 }
 
+/// A task that is not over.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Task {
+    /// Its number.
+    pub id: u64,
+    /// `queued`, `processing` or `cancelling`.
+    #[serde(default, deserialize_with = "or_empty")]
+    pub state: String,
+    /// What it does: `create deployment`.
+    #[serde(default, deserialize_with = "or_empty")]
+    pub description: String,
+    /// To which deployment, if to one.
+    #[serde(default)]
+    pub deployment: Option<String>,
+}
+
 #[derive(Deserialize)]
 pub(super) struct Info {
     #[serde(default)]

@@ -1,8 +1,8 @@
 //! Carries artifacts away, exploded: what the last backup has is taken over unread, the rest travels in archives that
 //! are taken apart on arrival, and the machines say with hashes of their own whether all of it arrived.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::archive::{Member, Part, STEP_BYTES, split};
 use super::arrived::Arrived;
-use super::config::{Incremental, Mode, Verify};
+use super::config::{Incremental, Verify};
 use super::known::Known;
 use super::listing::Listed;
 use super::site::{Made, Of, Site};
@@ -49,6 +49,8 @@ struct Gathered {
     artifacts: Vec<(Artifact, Checksums)>,
     known: Known,
     external: Vec<String>,
+    /// What artifacts took on each machine, in bytes.
+    took: BTreeMap<usize, u64>,
 }
 
 #[async_trait]
@@ -56,6 +58,11 @@ impl Capture for BoshCapture<'_> {
     async fn items(&mut self, cx: &Context, out: &dyn Items) -> Result<Facts> {
         let read = self.source.alive(cx, &self.unit, Box::pin(self.read(cx, out))).await;
         self.active.noted(cx, read)
+    }
+
+    fn early(&self) -> Option<Facts> {
+        let root = path_of(&self.unit).ok()?;
+        Some(Facts { roots: vec![root], tags: vec![self.source.mode_tag()], ..Facts::new(self.taken_at) })
     }
 }
 
@@ -78,8 +85,9 @@ impl BoshCapture<'_> {
         let artifacts = site.artifacts(Of::Backup);
         let width = usize::from(self.source.config.drain.parallel_max);
         each(width, &artifacts, async |made: &Made| reading.artifact(made).await).await?;
-        let Gathered { mut artifacts, known, external } =
+        let Gathered { mut artifacts, known, external, took } =
             reading.gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.source.note_took(&self.unit, site, &took);
         // Sorted, so that what says the same is the same.
         artifacts.sort();
         let mut record = Record::default();
@@ -91,12 +99,8 @@ impl BoshCapture<'_> {
         let scripts = serde_json::to_vec_pretty(&site.scripts()).ok();
         let manifest = site.manifest().map(|manifest| manifest.as_bytes().to_vec());
         about(out, &root, self.taken_at, &record, scripts, manifest).await?;
-        let mode = match self.source.config.mode {
-            Mode::Director => "director",
-            Mode::Deployment => "deployment",
-        };
         let external = external.into_iter().map(|job| format!("external-data:{job}"));
-        let tags = [format!("mode:{mode}")].into_iter().chain(external).collect();
+        let tags = [self.source.mode_tag()].into_iter().chain(external).collect();
         let notes =
             json!({ "files": known.value(), "held-seconds": self.active.held().map(|held| held.as_secs_f64()) });
         Ok(Facts { roots: vec![root], tags, notes, ..Facts::new(self.taken_at) })
@@ -169,6 +173,8 @@ impl Reading<'_> {
         let bytes = listed.iter().map(|entry| entry.metadata.size).sum();
         cx.monitor.progress(Progress::Expect { items: Some(listed.len() as u64), bytes: Some(bytes) });
         self.tell_of_pointer(&made.artifact, &listed);
+        let own: u64 = listed.iter().map(|entry| entry.own_bytes).sum();
+        *self.gathered().took.entry(made.place).or_default() += own;
         let stats: HashMap<String, (u64, Timestamp)> =
             listed.iter().map(|entry| (member(&entry.name), (entry.metadata.size, entry.metadata.mtime))).collect();
         let (mut sums, mut unproved, mut travelers) = (Checksums::new(), Unproved::new(), Travelers::new());
@@ -204,7 +210,7 @@ impl Reading<'_> {
             let (length, time) = stats.get(name)?;
             Some((name.clone(), (*length, *time, sum.clone())))
         });
-        let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gathered = self.gathered();
         gathered.known.note(&made.artifact, seen);
         gathered.artifacts.push((made.artifact.clone(), sums));
         Ok(())
@@ -322,7 +328,11 @@ impl Reading<'_> {
         let job = artifact.name();
         let text = format!("{job} stores only where its data lie in a bucket, which needs a copy by other means");
         self.cx.monitor.progress(Progress::Phase(text));
-        self.gathered.lock().unwrap_or_else(PoisonError::into_inner).external.push(job.to_owned());
+        self.gathered().external.push(job.to_owned());
+    }
+
+    fn gathered(&self) -> MutexGuard<'_, Gathered> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -18,6 +18,9 @@ const LOCK_TIME_MAX: Duration = Duration::from_mins(30);
 const DEPLOYMENTS_DEFAULT: u16 = 2;
 /// How long undoing may take once a run was cancelled.
 const CANCEL_GRACE: Duration = Duration::from_mins(2);
+/// How long a dead-man waits for a sign of life, and at least.
+const DEADMAN: Duration = Duration::from_mins(3);
+const DEADMAN_MIN: Duration = Duration::from_secs(4);
 /// How long artifacts of a drain that broke stay on the instances.
 const KEEP: Duration = Duration::from_hours(6);
 /// Artifacts at once, as the contract of backup scripts has it.
@@ -50,6 +53,10 @@ pub struct BoshConfig {
     /// How long jobs may be held by their locks; default 30m. At its end scripts get a signal and jobs are unlocked.
     #[serde(default)]
     pub lock_time_max: Option<Period>,
+    /// Whether a process on each instance unlocks its jobs when this onggi gives no sign of life any more: because it was
+    /// killed, or cannot be reached from there. `true` is three minutes; a length of time of at least 4s says another one.
+    #[serde(default)]
+    pub lock_deadman: Deadman,
     /// How long unlocking and removing may take once a run was cancelled; default 2m. What is left then is settled by the
     /// next run.
     #[serde(default)]
@@ -154,6 +161,23 @@ pub struct Excluded {
     pub jobs: Vec<String>,
 }
 
+/// Whether instances unlock jobs themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "it is true, false or a length of time such as 3m")]
+#[schemars(rename = "BoshDeadman")]
+pub enum Deadman {
+    /// They do, after three minutes; or not.
+    Switch(bool),
+    /// After so long without a sign of life.
+    After(Period),
+}
+
+impl Default for Deadman {
+    fn default() -> Self {
+        Self::Switch(false)
+    }
+}
+
 /// What a run does with what a dead one left.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -249,6 +273,10 @@ impl BoshConfig {
             }
         }
         faults.extend(self.director.as_ref().and_then(|api| api.client_secret.fault("director.client-secret")));
+        if self.lock_deadman().is_some_and(|after| after < DEADMAN_MIN) {
+            let remedy = "write 4s or more, or true for 3m";
+            faults.push(ConfigFault::new("lock-deadman", "a run cannot give signs of life that often", remedy));
+        }
         if self.drain.parallel_max == 0 {
             let remedy = "write 1 or more, or remove it for 10";
             faults.push(ConfigFault::new("drain.parallel-max", "nothing travels at all", remedy));
@@ -296,6 +324,15 @@ impl BoshConfig {
         self.lock_time_max.map_or(LOCK_TIME_MAX, |period| period.0)
     }
 
+    /// How long a dead-man waits, if there is one.
+    pub(super) fn lock_deadman(&self) -> Option<Duration> {
+        match self.lock_deadman {
+            Deadman::Switch(false) => None,
+            Deadman::Switch(true) => Some(DEADMAN),
+            Deadman::After(period) => Some(period.0),
+        }
+    }
+
     pub(super) fn cancel_grace(&self) -> Duration {
         self.cancel_grace.map_or(CANCEL_GRACE, |period| period.0)
     }
@@ -330,7 +367,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_drain_of_nothing_at_once_is_refused() {
+    fn a_drain_of_nothing_at_once_and_a_dead_man_without_patience_are_refused() {
         let keys = "mode: director\nconnect: {host: d, user: u, key: \"env:K\", host-key: \"SHA256:x\"}\ndrain: ";
         let faults = |drain: &str| {
             let config: BoshConfig = serde_saphyr::from_str(&format!("{keys}{drain}")).unwrap();
@@ -338,5 +375,11 @@ mod tests {
         };
         assert_eq!(faults("{parallel-max: 0}"), ["drain.parallel-max"]);
         assert_eq!(faults("{verify: paranoid}"), Vec::<String>::new());
+        let deadman = |text: &str| {
+            let config: BoshConfig = serde_saphyr::from_str(&format!("{keys}{{}}\nlock-deadman: {text}")).unwrap();
+            (config.lock_deadman().map(|after| after.as_secs()), config.faults().len())
+        };
+        assert_eq!([deadman("false"), deadman("true"), deadman("10s")], [(None, 0), (Some(180), 0), (Some(10), 0)]);
+        assert_eq!(deadman("3s"), (Some(3), 1));
     }
 }

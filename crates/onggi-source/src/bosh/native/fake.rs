@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::capture::member;
 use super::listing::Listed;
-use super::site::{Found, Gate, Made, Of, Site};
+use super::site::{Examined, Found, Gate, Lease, Made, Of, Site};
 use crate::bosh::Artifact;
 use crate::bosh::tar::Checksums;
 use crate::context::Context;
@@ -40,6 +41,9 @@ pub(super) struct State {
     pub(super) restored: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// Whether each unlock was told of success.
     pub(super) unlocks: Vec<bool>,
+    /// What a dead-man watches, and how often it got a sign.
+    pub(super) lease: Lease,
+    pub(super) signs: usize,
     /// Files that travelled.
     pub(super) packed: usize,
 }
@@ -71,6 +75,10 @@ fn content(job: &str) -> BTreeMap<String, Vec<u8>> {
 impl Gate for FakePlatform {
     async fn units(&self, _cx: &Context) -> Result<Vec<Unit>> {
         self.call("units", |_| vec![Unit { id: "uuid/cf".into(), name: "cf".to_owned() }]).await
+    }
+
+    async fn under_way(&self, _cx: &Context, _unit: &Unit) -> Result<Vec<String>> {
+        self.call("under way", |_| Vec::new()).await
     }
 
     async fn enter(&self, _cx: &Context, _unit: &Unit, user: &str) -> Result<Box<dyn Site>> {
@@ -116,8 +124,8 @@ impl Site for FakeSite {
         Some("name: cf\n")
     }
 
-    async fn examine(&self, _cx: &Context, _place: usize) -> Result<Vec<String>> {
-        self.call("examine", |_| Vec::new()).await
+    async fn examine(&self, _cx: &Context, _place: usize, _took: u64) -> Result<Examined> {
+        self.call("examine", |_| Examined::default()).await
     }
 
     async fn look(&self, _cx: &Context, _place: usize) -> Result<Found> {
@@ -140,6 +148,22 @@ impl Site for FakeSite {
             state.beside.clear();
         })
         .await
+    }
+
+    async fn watch(&self, _cx: &Context, _of: Of, _after: Duration) -> Result<()> {
+        self.call("watch", |state| state.lease = Lease::Held).await
+    }
+
+    async fn renew(&self, _cx: &Context) -> Result<Lease> {
+        self.call("renew", |state| {
+            state.signs += 1;
+            state.lease
+        })
+        .await
+    }
+
+    async fn dismiss(&self, _cx: &Context) -> Result<()> {
+        self.call("dismiss", |state| state.lease = Lease::None).await
     }
 
     async fn lock(&self, cx: &Context, _of: Of) -> Result<()> {
@@ -171,7 +195,7 @@ impl Site for FakeSite {
         let listed = |name: &str, kind: Kind, size: u64| {
             let mode = if kind.is_directory() { 0o755 } else { 0o640 };
             let metadata = Metadata { mode, mtime, size, links: 1, ..Metadata::default() };
-            Listed { name: name.as_bytes().to_vec(), kind: Some(kind), metadata }
+            Listed { name: name.as_bytes().to_vec(), kind: Some(kind), metadata, own_bytes: size }
         };
         let list = |state: &mut State| {
             let mut all = vec![listed("", Kind::Directory, 0), listed("sub", Kind::Directory, 0)];

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use onggi_ssh::{Login, PrivateKey, SshError, fresh_key, private_key};
+use onggi_ssh::{Login, SshError, private_key};
 use secrecy::ExposeSecret as _;
 use tokio::sync::OnceCell;
 
 use super::config::{Api, BoshConfig, Connect, Trust};
 use super::platform::{Real, told};
 use super::site::{Gate, Site};
-use crate::bosh::deployment;
-use crate::bosh::director::{Address, Authorities, Director, Guest, Jobs, Route, Target as Place, Visit, Wait};
+use crate::bosh::deployment::{self, Begun, NotBegun};
+use crate::bosh::director::{Address, Authorities, Director, Route, Target as Place, Task, Visit, Wait};
 use crate::bosh::{Finding, Level, Mode, Owed, Platform, Releases, Talk, Target, VERSION};
 use crate::chain::chain;
 use crate::config::Surroundings;
@@ -62,6 +62,10 @@ impl Gate for Machine {
     async fn units(&self, _cx: &Context) -> Result<Vec<Unit>> {
         let name = Address::parse(&self.connect.host, SSH_PORT)?.host;
         Ok(vec![Unit { id: UnitId::new(format!("director/{name}")), name }])
+    }
+
+    async fn under_way(&self, _cx: &Context, _unit: &Unit) -> Result<Vec<String>> {
+        Ok(Vec::new())
     }
 
     async fn enter(&self, cx: &Context, unit: &Unit, _user: &str) -> Result<Box<dyn Site>> {
@@ -124,18 +128,6 @@ impl Deployments {
         };
         self.director.get_or_try_init(connect).await
     }
-
-    /// Enters with a key of its own; where that fails the users go.
-    async fn visit(&self, cx: &Context, unit: &Unit, visit: &Visit, key: PrivateKey) -> Result<(Platform, String)> {
-        let manifest = self.director(cx).await?.manifest(cx, &unit.name).await?;
-        let jobs: Box<dyn Releases> = Box::new(Jobs::parse(&manifest)?);
-        let key = Arc::new(key);
-        let targets: std::result::Result<Vec<_>, _> =
-            visit.hosts().iter().map(|host| deployment::target(cx, host, &key)).collect();
-        let targets = targets.map_err(|cause| SourceError::Denied(cause.to_string()))?;
-        let platform = Platform::find(cx, finding(cx, unit, Mode::Deployment, targets, Some(jobs))).await;
-        Ok((found(cx, platform)?, manifest))
-    }
 }
 
 #[async_trait]
@@ -147,16 +139,26 @@ impl Gate for Deployments {
         Ok(names.into_iter().filter(|name| self.config.takes(name)).map(unit).collect())
     }
 
+    async fn under_way(&self, cx: &Context, unit: &Unit) -> Result<Vec<String>> {
+        let tasks = self.director(cx).await?.tasks(cx).await?;
+        let concerns = |task: &Task| task.deployment.as_ref().is_none_or(|deployment| *deployment == unit.name);
+        let shown = |task: Task| format!("task {} of the Director is {}: {}", task.id, task.state, task.description);
+        Ok(tasks.into_iter().filter(concerns).map(shown).collect())
+    }
+
     async fn enter(&self, cx: &Context, unit: &Unit, user: &str) -> Result<Box<dyn Site>> {
-        let director = self.director(cx).await?;
-        let instances = director.instances(cx, &unit.name).await?;
-        let key = tokio::task::spawn_blocking(fresh_key).await;
-        let key = key.map_err(|error| SourceError::Unreachable(error.to_string()))?.map_err(|error| denied(&error))?;
-        let public = onggi_ssh::error::text(key.public_key());
-        let guest = Guest { user: user.to_owned(), public_key: public };
-        let visit = Visit::begin(cx, director, &unit.name, &instances, &guest).await?;
-        match Box::pin(self.visit(cx, unit, &visit, key)).await {
-            Ok((platform, manifest)) => {
+        let begun = deployment::begin(cx, self.director(cx).await?, &unit.name, Some(user)).await?;
+        let targets = begun.targets(cx).map_err(|cause| SourceError::Denied(cause.to_string()));
+        let Begun { visit, jobs, manifest, .. } = begun;
+        let found = match targets {
+            Ok(targets) => {
+                let finding = finding(cx, unit, Mode::Deployment, targets, Some(Box::new(jobs)));
+                found(cx, Box::pin(Platform::find(cx, finding)).await)
+            }
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(platform) => {
                 let manifest = self.config.with_manifest.then_some(manifest);
                 Ok(Box::new(Real::new(without(platform, &self.config), manifest, Some(visit))))
             }
@@ -218,6 +220,15 @@ fn without(mut platform: Platform, config: &BoshConfig) -> Platform {
 async fn secret(surroundings: &Surroundings, key: &SecretKey) -> Result<secrecy::SecretString> {
     let reference: &SecretReference = key.reference().ok_or(SourceError::Unsupported("a literal secret"))?;
     surroundings.secrets.fetch(reference).await
+}
+
+impl From<NotBegun> for SourceError {
+    fn from(error: NotBegun) -> Self {
+        match error {
+            NotBegun::Director(error) => error.into(),
+            NotBegun::Key(text) => Self::Denied(text),
+        }
+    }
 }
 
 fn denied(error: &SshError) -> SourceError {

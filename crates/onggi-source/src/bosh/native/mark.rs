@@ -1,6 +1,7 @@
 //! What a run leaves so that another process finds its work: a file on this machine, written before anything is touched,
 //! and one beside the artifacts on each machine of the unit, written before the first lock.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -113,6 +114,24 @@ impl Marks {
     /// Where it is noted what has arrived.
     pub(super) fn arrived(&self, cx: &Context, unit: &Unit) -> PathBuf {
         self.path(cx, unit).with_extension("arrived")
+    }
+
+    /// Remembers what the artifacts of a unit took on each of its machines, in bytes. Nothing depends on it but advice.
+    pub(super) fn note_took(&self, unit: &Unit, took: &BTreeMap<String, u64>) {
+        let written = serde_json::to_vec(took).map_err(io::Error::from);
+        if let Err(error) = written.and_then(|bytes| marks::write(&self.took_path(unit), &bytes)) {
+            tracing::debug!(%error, "what artifacts took is not noted");
+        }
+    }
+
+    /// What they took the last time.
+    pub(super) fn took(&self, unit: &Unit) -> BTreeMap<String, u64> {
+        let read = std::fs::read(self.took_path(unit)).ok();
+        read.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    fn took_path(&self, unit: &Unit) -> PathBuf {
+        self.folder.join(hexadecimal(&Sha256::digest(unit.id.as_str())[..16])).with_extension("took")
     }
 
     /// All that lie here. Artifacts without a sign of life for longer than `keep` are not wanted any more.

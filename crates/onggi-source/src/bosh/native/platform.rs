@@ -1,24 +1,27 @@
 //! A real platform: the scripts run as for an artifact directory, and files travel between `find`, `tar` and hashes of the
 //! machines themselves.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::listing::{self, Listed};
-use super::machine;
-use super::site::{Found, Made, Of, Site};
+use super::site::{Examined, Found, Lease, Made, Of, Site};
+use super::{deadman, machine};
 use crate::bosh::command::{self, as_root};
 use crate::bosh::director::{Visit, Wait};
 use crate::bosh::instance::folder;
 use crate::bosh::phase::Pace;
 use crate::bosh::remote::OUTPUT_BYTES_MAX;
 use crate::bosh::tar::Checksums;
-use crate::bosh::{Fault, Faults, Instance, Platform, STORE, Script, Trouble};
+use crate::bosh::{Fault, Faults, Instance, Job, Platform, STORE, Script, Trouble, WIDTH};
 use crate::carrier::ssh::quote;
 use crate::chain::chain;
-use crate::context::Context;
+use crate::context::{Context, each};
 use crate::source::{Result, SourceError};
 use onggi_ssh::SshError;
 
@@ -40,6 +43,16 @@ impl Real {
 
     fn instance(&self, place: usize) -> &Instance {
         &self.platform.instances[self.places[place]]
+    }
+
+    /// Jobs of a machine with an unlock script, those first that are unlocked first.
+    fn unlocked_jobs(&self, place: usize, of: Of) -> Vec<&Job> {
+        let kind = if of == Of::Backup { Script::Backup } else { Script::Restore };
+        let layers = self.platform.layers(kind).unwrap_or_else(|_| vec![self.platform.jobs()]);
+        let here = self.instance(place);
+        let of_layer = |layer: &Vec<_>| Platform::with(layer, unlock_of(of)).collect::<Vec<_>>();
+        let all = layers.iter().rev().flat_map(of_layer);
+        all.filter(|(instance, _)| std::ptr::eq(*instance, here)).map(|(_, job)| job).collect()
     }
 
     async fn ask(&self, cx: &Context, place: usize, script: &str) -> Result<String> {
@@ -93,7 +106,7 @@ impl Site for Real {
     fn scripts(&self) -> Value {
         let instance = |place: usize| {
             let instance = self.instance(place);
-            let job = |job: &crate::bosh::Job| {
+            let job = |job: &Job| {
                 let scripts: Vec<_> = job.scripts.iter().map(ToString::to_string).collect();
                 json!({ "job": job.name, "release": job.release, "scripts": scripts })
             };
@@ -112,18 +125,23 @@ impl Site for Real {
         self.manifest.as_deref()
     }
 
-    async fn examine(&self, cx: &Context, place: usize) -> Result<Vec<String>> {
-        let mut faults = machine::faults(&self.ask(cx, place, machine::QUESTION).await?, cx.world.now());
+    async fn examine(&self, cx: &Context, place: usize, took: u64) -> Result<Examined> {
+        let answer = self.ask(cx, place, machine::QUESTION).await?;
+        let mut faults = machine::faults(&answer, cx.world.now(), took);
         let pairs =
             [(Script::PreBackupLock, Script::PostBackupUnlock), (Script::PreRestoreLock, Script::PostRestoreUnlock)];
-        for job in &self.instance(place).jobs {
+        let jobs = &self.instance(place).jobs;
+        for job in jobs {
             for (lock, unlock) in pairs {
                 if job.scripts.contains(&lock) && !job.scripts.contains(&unlock) {
                     faults.push(format!("job {} is locked by {lock} and unlocked by nothing", job.name));
                 }
             }
         }
-        Ok(faults)
+        let backed_up = jobs.iter().filter(|job| job.scripts.contains(&Script::Backup));
+        let backed_up = backed_up.map(|job| job.name.as_str()).collect();
+        let pointing = machine::pointing(&backed_up).into_iter().map(str::to_owned).collect();
+        Ok(Examined { faults, pointing, scope: machine::scope(&answer, &backed_up) })
     }
 
     async fn look(&self, cx: &Context, place: usize) -> Result<Found> {
@@ -149,7 +167,36 @@ impl Site for Real {
     }
 
     async fn clear(&self, cx: &Context, place: usize) -> Result<()> {
-        self.instance(place).remote.ask(cx, &command::remove(STORE)).await.map(drop).map_err(failed)
+        self.ask(cx, place, &format!("{}; rm -rf {STORE}", deadman::dismiss(&cx.run))).await.map(drop)
+    }
+
+    async fn watch(&self, cx: &Context, of: Of, after: Duration) -> Result<()> {
+        let unlock = unlock_of(of);
+        each(WIDTH, 0..self.places.len(), async |place| {
+            let jobs = self.unlocked_jobs(place, of);
+            if jobs.is_empty() {
+                return Ok(());
+            }
+            self.ask(cx, place, &deadman::leave(&cx.run, after, unlock, &jobs)).await.map(drop)
+        })
+        .await
+    }
+
+    async fn renew(&self, cx: &Context) -> Result<Lease> {
+        let worst = Mutex::new(Lease::None);
+        each(WIDTH, 0..self.places.len(), async |place| {
+            let lease = deadman::lease(&self.ask(cx, place, &deadman::renew(&cx.run, cx.world.random())).await?);
+            let mut worst = worst.lock().unwrap_or_else(PoisonError::into_inner);
+            *worst = lease.max(*worst);
+            Ok(())
+        })
+        .await?;
+        Ok(worst.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn dismiss(&self, cx: &Context) -> Result<()> {
+        let dismiss = async |place| self.ask(cx, place, &deadman::dismiss(&cx.run)).await.map(drop);
+        each(WIDTH, 0..self.places.len(), dismiss).await
     }
 
     async fn lock(&self, cx: &Context, of: Of) -> Result<()> {
@@ -161,7 +208,7 @@ impl Site for Real {
     }
 
     async fn work(&self, cx: &Context, of: Of, wanted: &[Made]) -> Result<()> {
-        let is_wanted = |instance: &Instance, job: &crate::bosh::Job| {
+        let is_wanted = |instance: &Instance, job: &Job| {
             let reads = instance.wanted_by(job);
             wanted.iter().any(|made| made.artifact == reads && self.instance(made.place).name() == instance.name())
         };
@@ -212,6 +259,13 @@ impl Site for Real {
     async fn leave(&self, _cx: &Context) -> Result<()> {
         let Some(visit) = &self.visit else { return Ok(()) };
         visit.leave(Wait::Briefly).await.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
+    }
+}
+
+fn unlock_of(of: Of) -> Script {
+    match of {
+        Of::Backup => Script::PostBackupUnlock,
+        Of::Restore => Script::PostRestoreUnlock,
     }
 }
 

@@ -263,9 +263,14 @@ impl IntoPlatform<'_> {
             Ok(()) => site.work(cx, Of::Restore, &wanted).await,
             Err(error) => Err(error),
         };
+        let restored = match restored {
+            Ok(()) => active.is_still_held(cx).await,
+            Err(error) => Err(error),
+        };
         let cleanup = cx.for_cleanup(UNLOCK);
         let unlocked = site.unlock(&cleanup, Of::Restore, restored.is_ok()).await;
         if unlocked.is_ok() {
+            active.dismiss(&cleanup, self.source.config.lock_deadman()).await?;
             active.write(&cleanup, unit, Phase { is_whole: restored.is_ok(), is_thawed: true }).await?;
         }
         restored?;

@@ -77,6 +77,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
         .with_own_end(LockKind::Reading, async |opened| {
             let (all, exit) = opened.snapshots(session).await?;
             let found = query::choose(&which, &all, &args.filter).map_err(|error| Failure::not_one(&error))?;
+            super::refuse_incomplete(&args, found)?;
             let found = reaching(&args.etcd, &all, found);
             session.output.talk(format_args!("restore snapshot {}", snapshot::sentence(&found.0, &found.1)));
             let chained = open(session, opened, &all, found).await?;
