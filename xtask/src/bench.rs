@@ -43,7 +43,10 @@ pub struct Arguments {
     /// Measure beside etcd's own programs instead
     #[arg(long, conflicts_with_all = ["quick", "source", "only", "peers", "peer"])]
     etcd: bool,
-    /// Append the report to docs/measurements.md and, unless it is of etcd, show it in README.md
+    /// A BOSH director beside `bbr`, which is taken from .lab/bin or the search path; else beside onggi's own `bbr`
+    #[arg(long, conflicts_with_all = ["source", "only", "peers", "peer", "fleet", "etcd"])]
+    bosh: bool,
+    /// Append the report to docs/measurements.md and, if it is of a folder, show it in README.md
     #[arg(long)]
     record: bool,
 }
@@ -57,6 +60,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let programs = build(&["onggi", "onggi-node", "onggi-lab"], Profile::Dist)?;
     let scratch = programs.parent().unwrap_or(&programs).join("bench");
     let source = arguments.source.clone().unwrap_or_else(|| scratch.join("source"));
+    // Days of full archives fit into no memory.
+    let disk = arguments.work.clone().unwrap_or_else(|| scratch.join("work"));
     let memory = Path::new("/dev/shm");
     let work =
         arguments.work.clone().unwrap_or_else(|| if memory.is_dir() { memory.join("onggi-bench") } else { scratch });
@@ -65,6 +70,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     if arguments.etcd {
         return etcd(arguments, &programs, &work);
+    }
+    if arguments.bosh {
+        return bosh(arguments, &programs, &disk);
     }
     let peers = peers(arguments)?;
     ensure!(!peers.is_empty(), "no restic, rustic or borg to compare with: run lab/peers/up, or name one with --peer");
@@ -113,6 +121,25 @@ fn etcd(arguments: &Arguments, programs: &Path, work: &Path) -> Result<()> {
     if arguments.record { append(&report) } else { Ok(()) }
 }
 
+/// Blobs of a director, and bytes of all of them.
+const BOSH: [u64; 2] = [400, 2_000_000_000];
+/// The same in a short run.
+const QUICK_BOSH: [u64; 2] = [100, 200_000_000];
+
+/// Measures backups of a director.
+fn bosh(arguments: &Arguments, programs: &Path, work: &Path) -> Result<()> {
+    let [blobs, bytes] = if arguments.quick { QUICK_BOSH } else { BOSH };
+    let mut command = Command::new(programs.join("onggi-lab"));
+    command.arg("bench-bosh").arg(programs.join("onggi")).arg("--runs").arg(arguments.runs.to_string());
+    command.arg("--blobs").arg(blobs.to_string()).arg("--bytes").arg(bytes.to_string());
+    command.arg("--work").arg(work).args(["--title", &title(arguments)]);
+    if let Some(bbr) = program("bbr") {
+        command.arg("--bbr").arg(bbr);
+    }
+    let report = report(&mut command, &[work])?;
+    if arguments.record { append(&report) } else { Ok(()) }
+}
+
 /// Runs the benchmark, shows what it reports, also of one that ended early, and removes what it leaves.
 fn report(command: &mut Command, folders: &[&Path]) -> Result<String> {
     let output = command.stderr(std::process::Stdio::inherit()).output().context("start onggi-lab")?;
@@ -132,7 +159,9 @@ fn report(command: &mut Command, folders: &[&Path]) -> Result<String> {
 /// The command as one would type it to measure the same again.
 fn title(arguments: &Arguments) -> String {
     let mut title = format!("cargo xtask bench --runs {}", arguments.runs);
-    for (is_given, name) in [(arguments.quick, "quick"), (arguments.fleet, "fleet"), (arguments.etcd, "etcd")] {
+    let flags =
+        [(arguments.quick, "quick"), (arguments.fleet, "fleet"), (arguments.etcd, "etcd"), (arguments.bosh, "bosh")];
+    for (is_given, name) in flags {
         if is_given {
             title.extend([" --", name]);
         }
@@ -156,18 +185,22 @@ fn peers(arguments: &Arguments) -> Result<Vec<PathBuf>> {
     if let Some(name) = arguments.peers.iter().find(|name| !KINDS.contains(&name.as_str())) {
         bail!("{name} is no program we know how to measure: {}", KINDS.join(", "));
     }
-    let mut folders = vec![root().join(".lab/bin")];
-    folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     let is_wanted = |kind: &str| arguments.peers.is_empty() || arguments.peers.iter().any(|name| name == kind);
-    let find = |kind| folders.iter().map(|folder| folder.join(kind)).find(|path| path.is_file());
     let mut found = Vec::new();
     for kind in KINDS.into_iter().filter(|kind| is_wanted(kind)) {
-        match find(kind) {
+        match program(kind) {
             Some(path) => found.push(path),
             None => eprintln!("SKIPPED: {kind} is not installed; lab/peers/up brings it"),
         }
     }
     Ok(found)
+}
+
+/// A program of .lab/bin, else of the search path.
+fn program(name: &str) -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let folders = [root().join(".lab/bin")].into_iter().chain(std::env::split_paths(&paths));
+    folders.map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
 fn append(report: &str) -> Result<()> {

@@ -3,6 +3,8 @@
 //!
 //! Needs root, OpenSSH's server, sudo and namespaces; without them a test says that it is skipped.
 
+pub mod bench;
+
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -100,6 +102,11 @@ impl Instance {
             Command::new("true").status().ok(); // as long as it takes to start a program
         }
         Err(format!("its server does not listen: {}", self.log()))
+    }
+
+    /// Its first process, the server, as this machine numbers it.
+    pub fn init(&self) -> u32 {
+        self.init
     }
 
     /// What its server said.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use onggi_lab::bench::{self, EtcdPlan, Peer, Plan, Step};
+use onggi_lab::bosh;
 use onggi_lab::compare::{Aspects, compare};
 use onggi_lab::corpus::mixed::Mixed;
 use onggi_lab::corpus::{golden, zoo};
@@ -45,6 +46,8 @@ enum Command {
     Bench(Bench),
     /// Measures onggi beside rsync over SSH and prints the report
     Fleet(Fleet),
+    /// Measures kind `bosh` beside `bbr` and prints the report
+    BenchBosh(BenchBosh),
     /// Runs a command as if it were this program, and writes down how much memory it held
     #[command(hide = true)]
     Watched {
@@ -138,6 +141,30 @@ struct BenchEtcd {
     title: String,
 }
 
+#[derive(clap::Args)]
+struct BenchBosh {
+    /// The program onggi
+    program: PathBuf,
+    /// The real `bbr`
+    #[arg(long)]
+    bbr: Option<PathBuf>,
+    /// Blobs of the first backup
+    #[arg(long)]
+    blobs: u64,
+    /// Bytes of all of them
+    #[arg(long)]
+    bytes: u64,
+    /// How often; the medians are reported
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Where repositories and artifact directories go: best a disk
+    #[arg(long)]
+    work: PathBuf,
+    /// How the command is named in the report
+    #[arg(long, default_value = "onggi-lab bench-bosh")]
+    title: String,
+}
+
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Mixed { folder, quick } => Ok(set(quick).write(&folder)?),
@@ -157,6 +184,7 @@ fn main() -> Result<()> {
         Command::Fleet(arguments) => run_fleet(arguments),
         Command::Watched { log, command } => measure::watch(&command, &log),
         Command::BenchEtcd(arguments) => run_bench_etcd(&arguments),
+        Command::BenchBosh(arguments) => run_bench_bosh(arguments),
         Command::Measured { log, command } => {
             println!("{}", measure::run_and_report(&command, &log)?);
             Ok(())
@@ -178,6 +206,27 @@ fn show_differences(left: &Path, right: &Path) -> Result<()> {
         bail!("{} differences", differences.len());
     }
     println!("equal: names, content, modes, times, links, attributes");
+    Ok(())
+}
+
+/// Blobs that are new in the second backup and on each day, and days.
+const NEW_BLOBS: u64 = 5;
+const BOSH_DAYS: u64 = 7;
+
+fn run_bench_bosh(arguments: BenchBosh) -> Result<()> {
+    let BenchBosh { program, bbr, blobs, bytes, runs, work, title } = arguments;
+    std::fs::create_dir_all(&work)?;
+    let plan = bosh::bench::Plan {
+        blobs: (blobs.max(1), bytes),
+        new: NEW_BLOBS,
+        days: BOSH_DAYS,
+        runs: runs.max(1),
+        work,
+        measurer: std::env::current_exe()?,
+        onggi: program,
+        bbr,
+    };
+    println!("{}", bosh::bench::run(&plan, &title, &|line| eprintln!("{line}"))?);
     Ok(())
 }
 

@@ -85,6 +85,7 @@ impl Desk {
             },
             ("GET", ["deployments", name, "vms?format=full"]) => self.vms(name),
             ("POST", ["deployments", name, "ssh"]) => self.ssh(name, &asked.body),
+            ("GET", [tasks]) if tasks.starts_with("tasks?state=") => self.tasks(),
             ("GET", ["tasks", rest @ ..]) => self.task(rest, &asked.range),
             _ => Reply::new(404, format!("no such page: {path}")),
         }
@@ -169,6 +170,7 @@ impl Desk {
             Some("setup") => {
                 ("setup", Command::Setup { user: text(&params["user"]), public_key: text(&params["public_key"]) })
             }
+            Some("cleanup") if self.script.refuses_cleanup => return Reply::new(500, "no"),
             Some("cleanup") => ("cleanup", Command::Cleanup { user_regex: text(&params["user_regex"]) }),
             _ => return Reply::new(400, "no such command"),
         };
@@ -199,6 +201,15 @@ impl Desk {
         self.tasks.push(Task { polls: self.script.polls, state: state.to_owned(), events, result });
         let host = self.script.redirect_host.as_deref().unwrap_or_default();
         Reply { status: 302, location: Some(format!("{host}/tasks/{}", self.tasks.len())), body: String::new() }
+    }
+
+    fn tasks(&self) -> Reply {
+        let task = |(number, (what, deployment)): (usize, &(&str, Option<&str>))| {
+            json!({ "id": 9000 + number, "state": "processing", "description": what, "timestamp": 1, "result": null,
+                "user": "admin", "deployment": deployment, "context_id": "" })
+        };
+        let tasks = self.script.under_way.iter().enumerate().map(task);
+        Reply::new(200, Value::Array(tasks.collect()).to_string())
     }
 
     fn task(&mut self, rest: &[&str], range: &str) -> Reply {

@@ -19,6 +19,10 @@ pub struct Script {
     pub unavailable: u32,
     /// Tasks that end badly: what they do (`vms`, `setup`, `cleanup`), their state, what the events say.
     pub failing: Vec<(&'static str, &'static str, &'static str)>,
+    /// Users are not removed: an order to do so is answered with 500.
+    pub refuses_cleanup: bool,
+    /// Tasks of others that are under way: what they do, and to which deployment.
+    pub under_way: Vec<(&'static str, Option<&'static str>)>,
     /// What agents of these instances answer to a setup.
     pub statuses: Vec<(String, &'static str)>,
 }

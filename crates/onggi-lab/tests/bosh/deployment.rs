@@ -190,3 +190,100 @@ fn of_all_deployments_those_that_can_are_backed_up_and_the_others_are_named() {
     let ended = bed.run("--all-deployments pre-backup-check").expect(0);
     assert!(ended.out.contains("Deployment 'left' can be backed up."), "{}", ended.out);
 }
+
+/// What fails, the exit code of a backup, and what must have happened nevertheless.
+const ROWS: [(&[(&str, &str)], i32, &[&str]); 7] = [
+    (&[], 0, &["pre-backup-lock", "backup", "post-backup-unlock"]),
+    (&[("pre-backup-lock", "exit 1")], 4, &["pre-backup-lock", "post-backup-unlock"]),
+    (&[("backup", "exit 1")], 1, &["pre-backup-lock", "backup", "post-backup-unlock"]),
+    (&[("post-backup-unlock", "exit 1")], 8, &["pre-backup-lock", "backup", "post-backup-unlock"]),
+    (
+        &[("pre-backup-lock", "exit 1"), ("post-backup-unlock", "exit 1")],
+        12,
+        &["pre-backup-lock", "post-backup-unlock"],
+    ),
+    (
+        &[("backup", "exit 1"), ("post-backup-unlock", "exit 1")],
+        9,
+        &["pre-backup-lock", "backup", "post-backup-unlock"],
+    ),
+    (&[("backup", "ln -s x $BBR_ARTIFACT_DIRECTORY/x")], 1, &["pre-backup-lock", "backup", "post-backup-unlock"]),
+];
+
+#[track_caller]
+fn ran(bed: &Bed, scripts: &[&str]) {
+    for (instance, job) in bed.instances.iter().zip(["a", "b"]) {
+        let expected: Vec<String> = scripts.iter().map(|script| format!("{job}/{script}")).collect();
+        assert_eq!(instance.calls(), expected);
+        assert!(!instance.has(STORE));
+    }
+    bed.nobody_is_left();
+}
+
+#[test]
+fn each_failure_of_a_backup_has_its_code_and_lets_the_other_instance_end_well() {
+    let Some(bed) = Bed::start(&[("cf", 2)]) else { return };
+    for (failing, code, scripts) in ROWS {
+        install(&bed.instances[0], "a");
+        install(&bed.instances[1], "b");
+        for (script, text) in failing {
+            bed.instances[0].script("a", script, text);
+        }
+        bed.jumpbox.clear();
+        let ended = bed.run("-d cf backup").expect(code);
+        ran(&bed, scripts);
+        let metadata = bed.jumpbox.metadata();
+        let is_whole = matches!(code, 0 | 8);
+        assert_eq!(metadata.contains("name: a"), is_whole, "{failing:?}: {metadata}");
+        assert_eq!(metadata.contains("name: b"), is_whole || failing[0].1.starts_with("ln"), "{failing:?}: {metadata}");
+        let wants_clean_up = failing.iter().any(|(script, text)| script.ends_with("unlock") || text.starts_with("ln"));
+        assert_eq!(ended.err.contains("`bbr backup-cleanup`"), wants_clean_up, "{failing:?}: {}", ended.err);
+    }
+}
+
+#[test]
+fn each_failure_of_a_restore_has_its_code_and_reaches_no_later_instance() {
+    let Some(bed) = Bed::start(&[("cf", 2)]) else { return };
+    install(&bed.instances[0], "a");
+    install(&bed.instances[1], "b");
+    bed.run("-d cf backup").expect(0);
+    let restore = format!("-d cf restore -a {}", bed.jumpbox.artifact().display());
+    ran(&bed, &["pre-backup-lock", "backup", "post-backup-unlock"]);
+    bed.instances[0].script("a", "pre-restore-lock", "exit 1");
+    bed.run(&restore).expect(1);
+    ran(&bed, &["pre-restore-lock", "post-restore-unlock"]);
+    install(&bed.instances[0], "a");
+    bed.instances[0].script("a", "restore", "exit 1");
+    bed.run(&restore).expect(1);
+    assert_eq!(bed.instances[0].calls(), ["a/pre-restore-lock", "a/restore", "a/post-restore-unlock"]);
+    assert_eq!(bed.instances[1].calls(), ["b/pre-restore-lock", "b/post-restore-unlock"]);
+    install(&bed.instances[0], "a");
+    bed.instances[0].script("a", "post-restore-unlock", "exit 1");
+    bed.run(&restore).expect(8);
+    ran(&bed, &["pre-restore-lock", "restore", "post-restore-unlock"]);
+    for (verb, script) in [("backup-cleanup", "post-backup-unlock"), ("restore-cleanup", "post-restore-unlock")] {
+        bed.instances[0].script("a", script, "exit 1");
+        bed.instances[1].write(&format!("{STORE}/b/half"), "x");
+        bed.run(&format!("-d cf {verb}")).expect(8);
+        ran(&bed, &[script]);
+    }
+    bed.director.script(|script| script.deployments[0].instances.truncate(1));
+    let ended = bed.run(&restore).expect(1);
+    assert!(ended.err.contains("does not match the structure") && ended.err.contains("db/1"), "{}", ended.err);
+    assert!(bed.instances[0].calls().is_empty());
+}
+
+#[test]
+fn a_director_that_does_not_let_users_go_is_told_and_the_artifact_is_whole() {
+    let Some(bed) = Bed::start(&[("cf", 1)]) else { return };
+    install(&bed.instances[0], "a");
+    bed.director.script(|script| script.refuses_cleanup = true);
+    let ended = bed.run("-d cf backup").expect(16);
+    assert!(bed.jumpbox.metadata().contains("name: a") && ended.err.contains("`bbr backup-cleanup`"), "{}", ended.err);
+    bed.jumpbox.clear();
+    bed.instances[0].script("a", "backup", "exit 1");
+    bed.run("-d cf backup").expect(17);
+    assert!(!bed.instances[0].has(STORE));
+    let ended = bed.run("-d cf backup-cleanup").expect(1);
+    assert!(ended.err.contains("cannot clean up instance db/cf-0"), "{}", ended.err);
+}

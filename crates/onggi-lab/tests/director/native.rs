@@ -197,8 +197,8 @@ fn every_kind_of_file_comes_back_as_it_was() {
         "cd /var/vcap/store/blobs && mkdir empty 'a b' && printf x > 'a b/new\nline' && printf y > \"it's \\\\ \\\"\" && \
          ln -s 'a b' link && printf twice > one && ln one two && mkfifo pipe && : > zero && \
          printf z > $(printf 'n%.0s' $(seq 250)) && printf own > own && chown 61234:61235 own && chmod 0600 own && \
-         mkdir -p $(printf 'd%.0s' $(seq 120))/$(printf 'e%.0s' $(seq 120)) && \
-         printf deep > $(printf 'd%.0s' $(seq 120))/$(printf 'e%.0s' $(seq 120))/file && \
+         mkdir -p $(printf 'd%.0s' $(seq 120))/$(printf 'e%.0s' $(seq 200)) && \
+         printf deep > $(printf 'd%.0s' $(seq 120))/$(printf 'e%.0s' $(seq 200))/file && \
          truncate -s 30000000 sparse && touch -d '2020-01-02 03:04:05.678' own",
     );
     let rig = Rig::of_director(&instance, "");
@@ -301,8 +301,21 @@ fn a_snapshot_goes_out_as_an_artifact_directory_and_comes_in_again() {
     assert_eq!(instance.read("/var/vcap/store/restored-db/dump.sql").unwrap(), "insert 1;\n");
 }
 
+/// A machine with onggi and a source that is what this Director deploys; and the file of its authority.
+pub fn rig_of(fake: &FakeDirector) -> (Rig, tempfile::NamedTempFile) {
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    fs::write(ca.path(), fake.ca()).unwrap();
+    let rig = Rig::new(&format!(
+        "mode: deployment\n    director: {{ url: \"{}\", client: {}, client-secret: \"env:CLIENT_SECRET\", ca: {} }}",
+        fake.url(),
+        FakeDirector::CLIENT,
+        ca.path().display()
+    ));
+    (rig, ca)
+}
+
 /// A Director with one deployment of these instances; its agents make real users there.
-fn director_of(instances: &Arc<Vec<Instance>>) -> Option<FakeDirector> {
+pub fn director_of(instances: &Arc<Vec<Instance>>) -> Option<FakeDirector> {
     let known = |(index, instance): (usize, &Instance)| director::Instance::of(instance, format!("id{index}"), index);
     let deployment = Deployment {
         name: "cf".to_owned(),
@@ -326,7 +339,7 @@ fn director_of(instances: &Arc<Vec<Instance>>) -> Option<FakeDirector> {
     })
 }
 
-fn users(instance: &Instance) -> String {
+pub fn users(instance: &Instance) -> String {
     String::from_utf8(instance.run("grep -c '^bosh_[0-9a-f]' /etc/passwd").stdout).unwrap().trim().to_owned()
 }
 
@@ -382,15 +395,50 @@ fn after_a_failed_script_no_user_and_no_lock_stays() {
     instances.iter().for_each(with_jobs);
     instances[0].script("db", "backup", "exit 1");
     let Some(fake) = director_of(&instances) else { return };
-    let ca = tempfile::NamedTempFile::new().unwrap();
-    fs::write(ca.path(), fake.ca()).unwrap();
-    let rig = Rig::new(&format!(
-        "mode: deployment\n    director: {{ url: \"{}\", client: {}, client-secret: \"env:CLIENT_SECRET\", ca: {} }}",
-        fake.url(),
-        FakeDirector::CLIENT,
-        ca.path().display()
-    ));
+    let (rig, _ca) = rig_of(&fake);
     assert!(!rig.try_run(&["backup", "SOURCE/cf"]).status.success());
     assert_eq!((users(&instances[0]).as_str(), instances[0].has(STORE)), ("0", false));
     assert_eq!(instances[0].read("/var/vcap/data/success").unwrap(), "false\nfalse\n");
+}
+
+#[test]
+fn jobs_are_held_hardly_longer_than_their_scripts_run() {
+    let Some(instance) = Instance::start() else { return };
+    with_jobs(&instance);
+    instance.run("head -c 20000000 /dev/urandom > /var/vcap/store/blobs/large");
+    let note = "date +%s%N >> /var/vcap/data/times; sleep 0.4; date +%s%N >> /var/vcap/data/times";
+    for (job, script) in [("db", "pre-backup-lock"), ("db", "backup"), ("db", "post-backup-unlock")] {
+        instance.script(job, script, note);
+    }
+    let rig = Rig::of_director(&instance, "");
+    rig.back_up();
+    let times = instance.read("/var/vcap/data/times").unwrap();
+    let times: Vec<f64> = times.lines().map(|line| line.parse::<u64>().unwrap() as f64 / 1e9).collect();
+    let own: f64 = times.chunks(2).map(|pair| pair[1] - pair[0]).sum();
+    let manifest = rig.run(&["dump", "latest", "/.onggi/manifest.json"]);
+    let held = manifest.split("\"held-seconds\":").nth(1).unwrap();
+    let held: f64 = held.split(',').next().unwrap().trim_matches([' ', '}', '\n']).parse().unwrap();
+    assert!((own..own + 1.0).contains(&held), "held for {held} s, scripts ran for {own} s");
+}
+
+#[test]
+fn no_secret_is_said_or_kept_on_this_machine() {
+    let Some(one) = Instance::start() else { return };
+    let instances = Arc::new(vec![one]);
+    instances.iter().for_each(with_jobs);
+    let Some(fake) = director_of(&instances) else { return };
+    let (rig, _ca) = rig_of(&fake);
+    for words in [&["-vv", "source", "preflight", "SOURCE"][..], &["-vv", "backup", "SOURCE/cf"], &["config", "show"]] {
+        let output = rig.try_run(words);
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(!said.contains(FakeDirector::SECRET) && !said.contains("PRIVATE KEY"), "{words:?}: {said}");
+    }
+    let listed = rig.run(&["ls", "latest"]);
+    assert!(!listed.contains("manifest.yml"), "it was not asked for: {listed}");
+    let words = ["-r", "-l", "-e", FakeDirector::SECRET, "-e", "PRIVATE KEY"];
+    for place in [rig.path("home"), PathBuf::from("/var/lib/onggi/marks/bosh")] {
+        let found = Command::new("grep").args(words).arg(place).output().unwrap();
+        assert!(!found.status.success(), "{}", String::from_utf8_lossy(&found.stdout));
+    }
 }

@@ -17,7 +17,7 @@ const CUT: &str = "#!/bin/bash\nnumber=$(ls /var/vcap/data/asked-* 2>/dev/null |
     cat > $list\n[ $number = 0 ] || exec /usr/bin/tar \"$@\" < $list\n/usr/bin/tar \"$@\" < $list | head -c 3000000\n\
     pkill -9 -f '^sshd.*: bbr-lab'\n";
 /// Waits in the middle of what it does until it may go on.
-const WAIT: &str = "touch /var/vcap/data/started; while [ ! -e /var/vcap/data/go ]; do sleep 0.05; done";
+pub const WAIT: &str = "touch /var/vcap/data/started; while [ ! -e /var/vcap/data/go ]; do sleep 0.05; done";
 
 fn program(instance: &Instance, name: &str, text: &str) {
     instance.write(&format!("/usr/local/bin/{name}"), text);
@@ -30,7 +30,7 @@ fn wait_in(instance: &Instance, name: &str) {
 }
 
 #[track_caller]
-fn until(what: &str, is_so: impl Fn() -> bool) {
+pub fn until(what: &str, is_so: impl Fn() -> bool) {
     for _ in 0..TRIES {
         if is_so() {
             return;
@@ -48,17 +48,17 @@ fn marks(rig: &Rig) -> Vec<PathBuf> {
     std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
-fn locks(calls: &[String]) -> usize {
+pub fn locks(calls: &[String]) -> usize {
     calls.iter().filter(|call| call.ends_with("/pre-backup-lock")).count()
 }
 
-fn unlocks(calls: &[String]) -> usize {
+pub fn unlocks(calls: &[String]) -> usize {
     calls.iter().filter(|call| call.ends_with("/post-backup-unlock")).count()
 }
 
 /// Starts a backup and kills it when something waits on the instance, which then may go on.
 #[track_caller]
-fn kill(rig: &Rig, instance: &Instance) {
+pub fn kill(rig: &Rig, instance: &Instance) {
     let mut child: Child = rig.command(&["backup", "SOURCE"]).spawn().unwrap();
     until("something waits", || instance.has("/var/vcap/data/started"));
     kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
@@ -171,4 +171,77 @@ fn a_cleanup_takes_away_its_own_and_nothing_else() {
     instance.write(&format!("{STORE}/db/theirs"), "x");
     assert_eq!(rig.run(&["bosh", "cleanup", "SOURCE"]), "");
     assert!(instance.has(&format!("{STORE}/db/theirs")) && instance.calls().is_empty());
+}
+
+/// Breaks every connection, once.
+const CUT_ONCE: &str =
+    "[ -e /var/vcap/data/cut ] || { touch /var/vcap/data/cut; pkill -9 -f '^sshd.*: bbr-lab'; sleep 0.5; }";
+
+#[test]
+fn a_connection_that_is_cut_while_scripts_run_leaves_nothing_locked() {
+    for script in ["pre-backup-lock", "backup", "post-backup-unlock"] {
+        let Some(instance) = Instance::start() else { return };
+        with_jobs(&instance);
+        let unlock = "echo \"$BBR_AFTER_BACKUP_SCRIPTS_SUCCESSFUL\" >> /var/vcap/data/success";
+        let more = if script == "post-backup-unlock" { unlock } else { "true" };
+        instance.script("db", script, &format!("{CUT_ONCE}; {more}"));
+        let rig = Rig::of_director(&instance, "");
+        let output = rig.try_run(&["backup", "SOURCE"]);
+        assert!(instance.has("/var/vcap/data/cut"), "{script}: {output:?}");
+        rig.back_up();
+        let calls = instance.calls();
+        let last_lock = calls.iter().rposition(|call| call.ends_with("/pre-backup-lock")).unwrap();
+        assert!(unlocks(&calls[last_lock..]) >= 2, "{script}: {calls:?}");
+        let first_unlock = calls.iter().position(|call| call.ends_with("/post-backup-unlock")).unwrap();
+        let again = calls[first_unlock..].iter().position(|call| call.ends_with("/pre-backup-lock"));
+        assert!(again.is_none_or(|again| unlocks(&calls[first_unlock..][..again]) >= 2), "{script}: {calls:?}");
+        assert!(!instance.has(STORE), "{script}");
+    }
+}
+
+#[test]
+fn a_connection_that_is_cut_while_it_cleans_up_costs_no_snapshot_and_leaves_nothing() {
+    let Some(instance) = Instance::start() else { return };
+    with_jobs(&instance);
+    let rig = Rig::of_director(&instance, "");
+    program(&instance, "rm", &format!("#!/bin/bash\n{CUT_ONCE}; exec /usr/bin/rm \"$@\"\n"));
+    rig.try_run(&["backup", "SOURCE"]);
+    assert!(instance.has("/var/vcap/data/cut"));
+    assert_eq!(rig.run(&["snapshots", "--json"]).matches("\"tree\"").count(), 1);
+    let calls = instance.calls();
+    assert_eq!((locks(&calls), unlocks(&calls)), (2, 2), "{calls:?}");
+    rig.run(&["bosh", "resume", "SOURCE"]);
+    assert_eq!(rig.run(&["snapshots", "--json"]).matches("\"tree\"").count(), 1);
+    assert!(!instance.has(STORE));
+}
+
+#[test]
+fn a_drain_that_stays_broken_is_seen_as_incomplete_until_the_rest_is_there() {
+    let Some(instance) = Instance::start() else { return };
+    with_jobs(&instance);
+    instance.run("head -c 3000000 /dev/urandom > /var/vcap/store/blobs/ab/here");
+    let rig = Rig::of_director(&instance, "drain: { parallel-max: 1, keep: 1h }");
+    // The second archive never comes, and there is no use in trying again.
+    program(&instance, "tar", "#!/bin/bash\ncase \"$*\" in */db\\ *) exit 9;; esac\nexec /usr/bin/tar \"$@\"\n");
+    let output = rig.try_run(&["backup", "SOURCE"]);
+    assert!(!output.status.success());
+    let listed = rig.run(&["snapshots", "--json"]);
+    assert!(listed.contains("\"incomplete\"") && listed.contains("\"mode:director\""), "{listed}");
+    let id = serde_json::from_str::<serde_json::Value>(listed.lines().next().unwrap()).unwrap();
+    let id = id[0]["id"].as_str().unwrap().to_owned();
+    assert!(rig.run(&["ls", &id]).contains("/bosh/127.0.0.1/bosh/0/blobs/ab/here"));
+    // It is no backup: nothing means it that does not name it, and it is not restored unasked.
+    assert!(!rig.try_run(&["ls", "latest"]).status.success());
+    let refused = rig.try_run(&["restore", &id, "--target", "out"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("--allow-incomplete"), "{said}");
+    rig.run(&["restore", &id, "--target", "out", "--allow-incomplete"]);
+    assert_eq!(std::fs::read(rig.path("out/bosh/127.0.0.1/bosh/0/blobs/ab/here")).unwrap().len(), 3_000_000);
+    assert!(instance.run("rm /usr/local/bin/tar").status.success());
+    let summary = rig.back_up();
+    assert!(summary["data_added"].as_u64().unwrap() < 1_000_000, "what came is not stored twice: {summary}");
+    assert!(rig.run(&["ls", "latest"]).contains("/bosh/127.0.0.1/bosh/0/db/dump.sql"));
+    rig.run(&["forget", "--keep-last", "5"]);
+    let listed = rig.run(&["snapshots", "--json"]);
+    assert!(!listed.contains("incomplete") && listed.matches("\"tree\"").count() == 1, "{listed}");
 }
