@@ -241,7 +241,7 @@ fn a_drain_that_stays_broken_is_seen_as_incomplete_until_the_rest_is_there() {
     let summary = rig.back_up();
     assert!(summary["data_added"].as_u64().unwrap() < 1_000_000, "what came is not stored twice: {summary}");
     assert!(rig.run(&["ls", "latest"]).contains("/bosh/127.0.0.1/bosh/0/db/dump.sql"));
-    rig.run(&["forget", "--keep-last", "5"]);
+    rig.run(&["forget", "--keep-last", "5", "--yes"]);
     let listed = rig.run(&["snapshots", "--json"]);
     assert!(!listed.contains("incomplete") && listed.matches("\"tree\"").count() == 1, "{listed}");
 }
