@@ -190,6 +190,7 @@ impl From<&SourceError> for Exit {
         match error {
             SourceError::Unreachable(_) | SourceError::Busy(_) => Self::Unreachable,
             SourceError::Denied(_) => Self::Denied,
+            SourceError::Configuration(_) => Self::Usage,
             SourceError::Refused(_) => Self::Refused,
             SourceError::Full(_) => Self::Full,
             SourceError::Damaged(_) => Self::Damaged,

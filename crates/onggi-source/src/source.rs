@@ -383,6 +383,9 @@ pub enum SourceError {
     /// No retry; concerns all units of the source.
     #[error("access is denied: {0}")]
     Denied(String),
+    /// What it is told to use is missing or says too little; nothing was asked. No retry; concerns all units.
+    #[error("configuration cannot be used: {0}")]
+    Configuration(String),
     /// The unit is skipped; its snapshots stay.
     #[error("unit does not exist any more")]
     Gone,

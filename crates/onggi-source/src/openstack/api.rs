@@ -88,7 +88,11 @@ pub(super) async fn image(cx: &Context, cloud: &dyn Cloud, id: &str) -> Result<O
 /// Images with all of these properties.
 pub(super) async fn images(cx: &Context, cloud: &dyn Cloud, properties: &[(&str, &str)]) -> Result<Vec<Value>> {
     let pairs: Vec<_> = properties.iter().map(|(key, value)| format!("{key}={}", escape(value))).collect();
-    pages(cx, cloud, Service::Image, format!("/images?{}", pairs.join("&")), "images", None).await
+    let path = format!("/images?{}", pairs.join("&"));
+    let mut found = pages(cx, cloud, Service::Image, path, "images", None).await?;
+    // A filter that a cloud does not know is passed over by it, and what comes then is everybody's.
+    found.retain(|image| properties.iter().all(|(key, value)| text(image, key) == *value));
+    Ok(found)
 }
 
 /// Removes an image.
@@ -133,7 +137,9 @@ pub(super) async fn block(cx: &Context, cloud: &dyn Cloud, kind: &str, id: &str)
 pub(super) async fn blocks(cx: &Context, cloud: &dyn Cloud, kind: &str, mark: (&str, &str)) -> Result<Vec<Value>> {
     let filter = escape(&format!("{{'{}': '{}'}}", mark.0, mark.1));
     let path = format!("/{kind}s/detail?metadata={filter}");
-    pages(cx, cloud, Service::Volume, path, &format!("{kind}s"), None).await
+    let mut found = pages(cx, cloud, Service::Volume, path, &format!("{kind}s"), None).await?;
+    found.retain(|one| text(&one["metadata"], mark.0) == mark.1);
+    Ok(found)
 }
 
 /// Removes a thing of Cinder.

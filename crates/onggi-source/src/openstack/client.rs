@@ -5,7 +5,7 @@ mod login;
 mod transfer;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,13 +24,15 @@ use crate::context::{Context, Stop};
 use crate::source::ByteStream;
 
 /// Until a connection is there, TLS and all.
-const CONNECT: Duration = Duration::from_secs(30);
+const CONNECT: Duration = Duration::from_secs(10);
 /// Until an answer begins. Whatever takes longer is a task of the cloud; a snapshot of a server on a volume is not.
 const ANSWER: Duration = Duration::from_mins(5);
 /// The longest time in which not a byte comes.
 const STALL: Duration = Duration::from_mins(1);
 /// Repetitions of a request, and the pause before the first; each further one is twice as long.
 const RETRIES: u32 = 5;
+/// Repetitions while a service has never been reached: what is not there now was hardly there a moment ago.
+const RETRIES_FIRST: u32 = 2;
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_mins(1);
 /// The largest answer that is no image: the list of 1000 servers has about 5 MB.
@@ -45,6 +47,8 @@ pub(super) struct Client {
     held: Mutex<Option<Arc<Session>>>,
     /// The image store refused a range once.
     is_rangeless: AtomicBool,
+    /// Services that have answered, a bit for each; one set for all projects.
+    heard: Arc<AtomicU8>,
 }
 
 /// Why there is no answer.
@@ -78,7 +82,8 @@ impl Client {
             .tls_danger_accept_invalid_certs(credential.is_insecure())
             .tls_certs_merge(authorities);
         let http = builder.build().map_err(|error| unusable("HTTP client", &error))?;
-        Ok(Self { http, credential, held: Mutex::default(), is_rangeless: AtomicBool::new(false) })
+        let (held, heard) = (Mutex::default(), Arc::default());
+        Ok(Self { http, credential, held, is_rangeless: AtomicBool::new(false), heard })
     }
 
     /// The same login in another project.
@@ -88,7 +93,19 @@ impl Client {
             credential: self.credential.for_project(id),
             held: Mutex::default(),
             is_rangeless: AtomicBool::new(false),
+            heard: Arc::clone(&self.heard),
         }
+    }
+
+    /// A service has answered.
+    fn heard(&self, service: Service) {
+        self.heard.fetch_or(1 << service as u8, Ordering::Relaxed);
+    }
+
+    /// How often a connection to a service is tried again.
+    fn calls(&self, service: Service) -> u32 {
+        let has_answered = self.heard.load(Ordering::Relaxed) & (1 << service as u8) != 0;
+        if has_answered { RETRIES } else { RETRIES_FIRST }
     }
 
     /// Sends until there is an answer, with a token that is renewed once when it is refused. `build` is asked each time.
@@ -105,7 +122,11 @@ impl Client {
                 .map_err(|_| CloudError::Denied("its token is none".to_owned()))?;
             token.set_sensitive(true);
             let request = build(&session)?.header("X-Auth-Token", token);
-            let (pause, fault) = match exchange(cx, request).await {
+            let exchanged = exchange(cx, request).await;
+            if exchanged.is_ok() {
+                self.heard(what.service);
+            }
+            let (pause, fault, most) = match exchanged {
                 Ok(answer) if answer.status().as_u16() == 401 && !is_renewed => {
                     is_renewed = true;
                     session = self.renewed(cx, &session).await?;
@@ -115,15 +136,16 @@ impl Client {
                     return Err(CloudError::Denied(format!("{}: a fresh token is refused", what.act)));
                 }
                 Ok(answer) if turn < RETRIES && what.is_worth_again(answer.status().as_u16()) => {
-                    (Some(retry_after(&answer)), String::new())
+                    (Some(retry_after(&answer)), String::new(), RETRIES)
                 }
                 Ok(answer) => return Ok(answer),
                 Err(Fault::Stopped(stop)) => return Err(stop.into()),
-                Err(Fault::Lost(text)) if !what.is_repeatable => (None, text),
-                Err(Fault::Connect(text) | Fault::Lost(text)) => (Some(Duration::ZERO), text),
+                Err(Fault::Lost(text)) if !what.is_repeatable => (None, text, RETRIES),
+                Err(Fault::Lost(text)) => (Some(Duration::ZERO), text, RETRIES),
+                Err(Fault::Connect(text)) => (Some(Duration::ZERO), text, self.calls(what.service)),
             };
             match pause {
-                Some(pause) if turn < RETRIES => cx.sleep(pause.max(backoff(cx, turn))).await?,
+                Some(pause) if turn < most => cx.sleep(pause.max(backoff(cx, turn))).await?,
                 _ => return Err(CloudError::Unreachable(what.act.to_owned(), fault)),
             }
             turn += 1;
@@ -133,6 +155,7 @@ impl Client {
 
 /// What may be done with a request that failed.
 struct How<'a> {
+    service: Service,
     act: &'a str,
     /// It may be sent twice.
     is_repeatable: bool,
@@ -200,7 +223,7 @@ impl Cloud for Client {
     async fn ask(&self, cx: &Context, ask: Ask) -> Result<Answer> {
         let act = ask.act();
         let is_repeatable = ask.method != Method::POST;
-        let how = How { act: &act, is_repeatable, is_long: ask.is_long };
+        let how = How { service: ask.service, act: &act, is_repeatable, is_long: ask.is_long };
         // A body that breaks off is asked for again like an answer that never came.
         for turn in 0.. {
             let build = |session: &Session| self.request(session, &ask);

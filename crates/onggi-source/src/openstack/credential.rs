@@ -42,7 +42,7 @@ impl Credential {
             } else {
                 "password"
             };
-            let password = password.map_err(|error| CloudError::Denied(error.to_string()))?;
+            let password = password.map_err(|error| CloudError::Configuration(error.to_string()))?;
             found.pairs.insert(key.to_owned(), password);
         }
         if let Some(region) = &config.region {

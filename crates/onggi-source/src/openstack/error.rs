@@ -12,6 +12,9 @@ pub(super) enum CloudError {
     /// What is configured cannot be used; nothing was asked.
     #[error("{0}")]
     Configuration(String),
+    /// The cloud's catalog does not have the service.
+    #[error("{0}")]
+    Unoffered(String),
     /// Again later.
     #[error("{0} cannot be reached: {1}")]
     Unreachable(String, String),
@@ -52,7 +55,7 @@ impl CloudError {
 
     /// Whether the cloud says for good that this is not ours to see or to have, so that the rest goes on without it.
     pub(super) fn is_withheld(&self) -> bool {
-        matches!(self.status(), Some(400 | 403 | 404 | 405 | 406 | 501)) || matches!(self, Self::Configuration(_))
+        matches!(self.status(), Some(400 | 403 | 404 | 405 | 406 | 501)) || matches!(self, Self::Unoffered(_))
     }
 }
 
@@ -61,7 +64,8 @@ impl From<CloudError> for SourceError {
         let text = error.to_string();
         match error {
             CloudError::Stopped(stop) => Self::Stopped(stop),
-            CloudError::Configuration(_) | CloudError::Denied(_) | CloudError::Status { status: 401, .. } => {
+            CloudError::Configuration(_) => Self::Configuration(text),
+            CloudError::Unoffered(_) | CloudError::Denied(_) | CloudError::Status { status: 401, .. } => {
                 Self::Denied(text)
             }
             CloudError::Unreachable(..) | CloudError::Status { status: 429 | 500..=599, .. } => Self::Unreachable(text),
@@ -71,5 +75,24 @@ impl From<CloudError> for SourceError {
             CloudError::Status { status: 400 | 403, .. } => Self::Refused(text),
             CloudError::Status { .. } | CloudError::Malformed(..) => Self::Incomplete(text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_configured_wrong_is_no_refusal_of_the_cloud() {
+        let wrong = CloudError::Configuration("no clouds.yaml has the cloud demo".to_owned());
+        assert!(!wrong.is_withheld());
+        assert!(matches!(SourceError::from(wrong), SourceError::Configuration(_)));
+    }
+
+    #[test]
+    fn a_service_that_is_not_offered_is_done_without() {
+        let missing = CloudError::Unoffered("the catalog has no address for Network".to_owned());
+        assert!(missing.is_withheld());
+        assert!(matches!(SourceError::from(missing), SourceError::Denied(_)));
     }
 }

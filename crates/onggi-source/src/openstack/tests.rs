@@ -1,6 +1,7 @@
 //! The source over a cloud in memory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::json;
@@ -134,4 +135,53 @@ async fn a_snapshot_is_an_orphan_only_when_no_image_of_anybody_has_it() {
     let (bench, source) = (Bench::new("r2"), bed.openstack());
     let found = source.orphans(&bench.cx).await.unwrap();
     assert_eq!(found.iter().map(|orphan| orphan.id.as_str()).collect::<Vec<_>>(), ["left"], "{found:?}");
+}
+
+/// What a dead run left, and whether its image is gone after an attempt to remove it.
+async fn orphan_goes(created_at: &str, meanwhile: impl FnOnce(&FakeCloud), expected: bool) {
+    let bed = CloudBed::new("{cloud: c}");
+    let image = json!({
+        "id": "dead", "name": "onggi-r1-s", "status": "active", "created_at": created_at, mark::SOURCE: "here/lab",
+        mark::SERVER: "s", mark::RUN: "r1", mark::PURPOSE: "backup",
+    });
+    bed.cloud.state().images.insert("dead".to_owned(), image);
+    let (bench, source) = (Bench::new("r2"), bed.openstack());
+    let found = source.orphans(&bench.cx).await.unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    meanwhile(&bed.cloud);
+    let gone = source.remove_orphan(&bench.cx, &found[0], Duration::from_hours(1)).await.unwrap();
+    assert_eq!((gone, bed.cloud.state().images.contains_key("dead")), (expected, !expected), "{found:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_orphan_goes_and_a_young_one_stays() {
+    let now = Bench::new("r2").cx.world.now();
+    orphan_goes("2001-01-01T00:00:00Z", |_| {}, true).await;
+    orphan_goes(&now.to_string(), |_| {}, false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orphan_that_was_settled_meanwhile_stays() {
+    let settled = |cloud: &FakeCloud| {
+        let mut state = cloud.state();
+        let image = state.images.get_mut("dead").and_then(|image| image.as_object_mut()).unwrap();
+        image.remove(mark::RUN);
+        image.insert(mark::STORED.to_owned(), json!("r1"));
+    };
+    orphan_goes("2001-01-01T00:00:00Z", settled, false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_only_has_a_name_like_ours_is_never_removed() {
+    let bed = CloudBed::new("{cloud: c}");
+    let snapshot = json!({
+        "id": "left", "name": "snapshot for onggi-r1-s", "status": "available", "metadata": {},
+        "created_at": "2001-01-01T00:00:00.000000",
+    });
+    bed.cloud.state().snapshots.insert("left".to_owned(), snapshot);
+    let (bench, source) = (Bench::new("r2"), bed.openstack());
+    let found = source.orphans(&bench.cx).await.unwrap();
+    assert!(!found[0].is_marked, "{found:?}");
+    assert!(!source.remove_orphan(&bench.cx, &found[0], Duration::ZERO).await.unwrap());
+    assert!(bed.cloud.state().snapshots.contains_key("left"));
 }

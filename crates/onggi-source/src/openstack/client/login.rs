@@ -34,7 +34,7 @@ pub(super) struct Session {
 impl Session {
     /// A service's address.
     pub(super) fn endpoint(&self, service: Service) -> Result<&str> {
-        let missing = || CloudError::Configuration(format!("the catalog has no address for {service:?}"));
+        let missing = || CloudError::Unoffered(format!("the catalog has no address for {service:?}"));
         self.endpoints.get(&service).map(String::as_str).ok_or_else(missing)
     }
 
@@ -69,7 +69,7 @@ impl Client {
         *held = None;
         let base = self.identity(cx).await?;
         let request = self.credential.request();
-        let answer = self.knock(cx, "log in", || {
+        let answer = self.knock(cx, Service::Identity, "log in", || {
             let post = self.http.post(format!("{base}/auth/tokens"));
             post.header(header::CONTENT_TYPE, "application/json").body(request.to_string())
         });
@@ -151,7 +151,8 @@ impl Client {
         if given.ends_with("/v3") {
             return Ok(given.to_owned());
         }
-        let answer = self.knock(cx, "ask for versions", || self.http.get(format!("{given}/"))).await?;
+        let answer =
+            self.knock(cx, Service::Identity, "ask for versions", || self.http.get(format!("{given}/"))).await?;
         let said = body(cx, "ask for versions", answer).await?;
         let said: Value = serde_json::from_slice(&said).unwrap_or_default();
         let versions = list(&said["versions"], "values").chain(list(&said, "versions"));
@@ -176,8 +177,9 @@ impl Client {
             &endpoint[..at + 1 + rest.find('/').unwrap_or(rest.len())]
         });
         let token = session.token.expose_secret();
-        let answer = self
-            .knock(cx, "ask Nova for its versions", || self.http.get(format!("{root}/")).header("X-Auth-Token", token));
+        let answer = self.knock(cx, Service::Compute, "ask Nova for its versions", || {
+            self.http.get(format!("{root}/")).header("X-Auth-Token", token)
+        });
         let said = body(cx, "ask Nova for its versions", answer.await?).await?;
         let said: Value = serde_json::from_slice(&said).unwrap_or_default();
         let max = text(&said["version"], "version").rsplit('.').next().and_then(|minor| minor.parse().ok());
@@ -185,17 +187,28 @@ impl Client {
     }
 
     /// A request without a token, or about it, sent until there is an answer.
-    async fn knock(&self, cx: &Context, act: &str, build: impl Fn() -> reqwest::RequestBuilder) -> Result<Response> {
+    async fn knock(
+        &self,
+        cx: &Context,
+        service: Service,
+        act: &str,
+        build: impl Fn() -> reqwest::RequestBuilder,
+    ) -> Result<Response> {
+        let given_up = |text| {
+            let at = self.credential.get("auth_url").unwrap_or_default();
+            CloudError::Unreachable(format!("{act} at {at}"), text)
+        };
         for turn in 0.. {
             match exchange(cx, build()).await {
                 Ok(answer) if turn < RETRIES && matches!(answer.status().as_u16(), 429 | 500 | 502..=504) => {}
-                Ok(answer) => return Ok(answer),
-                Err(Fault::Stopped(stop)) => return Err(stop.into()),
-                Err(Fault::Connect(text) | Fault::Lost(text)) if turn == RETRIES => {
-                    let at = self.credential.get("auth_url").unwrap_or_default();
-                    return Err(CloudError::Unreachable(format!("{act} at {at}"), text));
+                Ok(answer) => {
+                    self.heard(service);
+                    return Ok(answer);
                 }
-                Err(_) => {}
+                Err(Fault::Stopped(stop)) => return Err(stop.into()),
+                Err(Fault::Connect(text)) if turn >= self.calls(service) => return Err(given_up(text)),
+                Err(Fault::Lost(text)) if turn == RETRIES => return Err(given_up(text)),
+                Err(Fault::Connect(_) | Fault::Lost(_)) => {}
             }
             cx.sleep(backoff(cx, turn)).await?;
         }

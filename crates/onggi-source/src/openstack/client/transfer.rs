@@ -43,7 +43,7 @@ impl Pieces for Body {
 /// Opens an image's file. `None`: the store does not give ranges.
 pub(super) async fn fetch(client: &Client, cx: &Context, image: &str, from: u64) -> Result<Option<Fetched>> {
     let act = format!("download image {image}");
-    let how = How { act: &act, is_repeatable: true, is_long: false };
+    let how = How { service: Service::Image, act: &act, is_repeatable: true, is_long: false };
     let answer = client.send(cx, &how, |session| {
         let url = format!("{}/images/{image}/file", session.endpoint(Service::Image)?);
         let request = client.http.get(url);
