@@ -8,6 +8,8 @@ pub mod copies;
 pub mod edge;
 pub mod exit;
 pub mod import;
+#[cfg(feature = "sftp")]
+pub mod jcloud;
 pub mod node;
 pub mod open;
 pub mod recover;

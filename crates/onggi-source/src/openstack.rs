@@ -19,6 +19,8 @@ mod error;
 mod fake;
 pub mod image;
 mod items;
+pub mod jcloud;
+pub mod jcloud_tree;
 mod mark;
 mod orphan;
 mod record;

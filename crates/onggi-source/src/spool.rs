@@ -25,6 +25,12 @@ impl FileSpool {
     pub fn new(file: File) -> Self {
         Self { file: Arc::new(file), length: AtomicU64::new(0) }
     }
+
+    /// Over a file that has its content already, which is only read.
+    pub fn filled(file: File) -> io::Result<Self> {
+        let length = AtomicU64::new(file.metadata()?.len());
+        Ok(Self { file: Arc::new(file), length })
+    }
 }
 
 fn unwritten(error: &io::Error) -> SourceError {

@@ -406,7 +406,7 @@ async fn given_up(cx: &Context, cloud: &dyn Cloud, unit: &Unit) -> SourceError {
 }
 
 /// Waits until a snapshot of a volume is whole.
-async fn whole_snapshot(source: &Openstack, cx: &Context, cloud: &dyn Cloud, id: &str) -> Result<()> {
+pub(super) async fn whole_snapshot(source: &Openstack, cx: &Context, cloud: &dyn Cloud, id: &str) -> Result<()> {
     let whole = await_block(source, cx, cloud, "snapshot", id, "available").await;
     whole.map(drop).map_err(|error| match error {
         SourceError::Incomplete(text) => SourceError::Refused(text),

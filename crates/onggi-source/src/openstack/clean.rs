@@ -158,7 +158,7 @@ pub(super) fn export_name(cx: &Context, volume: &str) -> String {
     mark::name(cx, &format!("export-{volume}"))
 }
 
-async fn drop_snapshots(cx: &Context, cloud: &dyn Cloud, mut ids: Vec<String>) -> Result<()> {
+pub(super) async fn drop_snapshots(cx: &Context, cloud: &dyn Cloud, mut ids: Vec<String>) -> Result<()> {
     ids.sort();
     ids.dedup();
     for id in &ids {

@@ -51,11 +51,16 @@ pub(super) async fn fetch(cx: &Context, cloud: Arc<dyn Cloud>, image: &Value) ->
     while let Some(bytes) = download.next(cx).await.map_err(lost)? {
         spool.append(bytes).await?;
     }
-    let spool: Arc<dyn Spool> = Arc::from(spool);
+    let declared = Some(text(image, "disk_format")).filter(|format| !format.is_empty());
+    look(cx, Arc::from(spool), declared).await
+}
+
+/// Looks what an image's file is; its cloud may have declared it.
+pub(super) async fn look(cx: &Context, spool: Arc<dyn Spool>, declared: Option<&str>) -> Result<Fetched> {
     let length = spool.length();
     let mut start = vec![0; Format::START_BYTES.min(usize::try_from(length).unwrap_or(usize::MAX))];
     spool.read(cx, 0, &mut start).await.map_err(lost)?;
-    match Format::of(Some(text(image, "disk_format")).filter(|format| !format.is_empty()), &start) {
+    match Format::of(declared, &start) {
         Ok(Format::Qcow2) => decoded(cx, spool, length).await,
         Ok(Format::Raw) => {
             let bytes = Spooled::new(cx, &spool);

@@ -180,6 +180,27 @@ impl Capture for Taken<'_> {
     }
 }
 
+/// Makes an image of a volume's snapshot by a volume of its own, all under our mark.
+pub(super) async fn export(
+    source: &Openstack,
+    cx: &Context,
+    cloud: &dyn Cloud,
+    unit: &Unit,
+    snapshot: &str,
+) -> Result<(Value, String)> {
+    let marks = mark::mark(cx, &source.label, unit);
+    let from = json!({ "snapshot_id": snapshot, "name": mark::name(cx, snapshot), "metadata": marks });
+    let volume = api::create_volume(cx, cloud, from).await?;
+    let id = text(&volume, "id").to_owned();
+    await_block(source, cx, cloud, "volume", &id, "available").await?;
+    let image = api::image_of_volume(cx, cloud, &id, &clean::export_name(cx, &id)).await?;
+    await_block(source, cx, cloud, "volume", &id, "available").await?;
+    let image = api::image(cx, cloud, &image).await?;
+    let image = image.filter(|image| text(image, "status") == "active");
+    let image = image.ok_or_else(|| SourceError::Incomplete(format!("Cinder made no image of volume {id}")))?;
+    Ok((image, id))
+}
+
 impl Taken<'_> {
     /// When the first of its parts was made, as the cloud's clock has it.
     async fn moment(&self, cx: &Context) -> Result<Timestamp> {
@@ -200,7 +221,7 @@ impl Taken<'_> {
         let (image, export) = match &part.from {
             From::Image(id) => (readable(self.source, cx, &*self.cloud, &self.unit, id).await?, None),
             From::Snapshot(id) => {
-                let (image, volume) = self.export(cx, id).await?;
+                let (image, volume) = export(self.source, cx, &*self.cloud, &self.unit, id).await?;
                 (image, Some(volume))
             }
         };
@@ -224,22 +245,6 @@ impl Taken<'_> {
             source_hash: Some(text(&image, "os_hash_value").to_owned()).filter(|hash| !hash.is_empty()),
             ..stored
         })
-    }
-
-    /// Makes an image of a volume's snapshot by a volume of its own, all under our mark.
-    async fn export(&self, cx: &Context, snapshot: &str) -> Result<(Value, String)> {
-        let (source, cloud) = (self.source, &*self.cloud);
-        let marks = mark::mark(cx, &source.label, &self.unit);
-        let from = json!({ "snapshot_id": snapshot, "name": mark::name(cx, snapshot), "metadata": marks });
-        let volume = api::create_volume(cx, cloud, from).await?;
-        let id = text(&volume, "id").to_owned();
-        await_block(source, cx, cloud, "volume", &id, "available").await?;
-        let image = api::image_of_volume(cx, cloud, &id, &clean::export_name(cx, &id)).await?;
-        await_block(source, cx, cloud, "volume", &id, "available").await?;
-        let image = api::image(cx, cloud, &image).await?;
-        let image = image.filter(|image| text(image, "status") == "active");
-        let image = image.ok_or_else(|| SourceError::Incomplete(format!("Cinder made no image of volume {id}")))?;
-        Ok((image, id))
     }
 
     /// Stores an image's content under a name.

@@ -298,11 +298,16 @@ impl OpenFile<'_> {
 
     /// Writes the whole content from the file's start.
     pub(super) async fn write(&self, content: &Bytes) -> Outcome<()> {
+        self.write_at(0, content).await
+    }
+
+    /// Writes at an offset.
+    pub(super) async fn write_at(&self, offset: u64, content: &Bytes) -> Outcome<()> {
         let step = self.link.write_bytes as usize;
         let pieces = (0..content.len()).step_by(step).map(|start| async move {
             let piece = content[start..content.len().min(start + step)].to_vec();
             self.link
-                .ask("write", self.path, self.link.session.write(self.handle(), start as u64, piece))
+                .ask("write", self.path, self.link.session.write(self.handle(), offset + start as u64, piece))
                 .await
                 .map(drop)
         });

@@ -5,10 +5,12 @@
 //! the server can sync; where it cannot, [`Properties::durable`] says so.
 
 mod error;
+mod folder;
 mod link;
 mod options;
 mod write;
 
+pub use folder::{PlainFile, PlainFolder};
 pub use options::SftpOptions;
 
 use crate::{FileInfo, FileType, Handle, Properties, Result, Storage, StorageError, storage::within};

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test")]
 
 mod faults;
+mod folder;
 mod identity;
 mod login;
 mod second;

@@ -13,6 +13,7 @@ use onggi_repo::lock::LockKind;
 use onggi_source::bosh::native::ArtifactDirectory;
 use onggi_source::days::Days;
 use onggi_source::etcd::SnapshotFiles;
+use onggi_source::openstack::jcloud_tree::JcloudTree as Tree;
 use onggi_source::{Purpose, Remnant, Source, TreePath};
 use serde_json::json;
 
@@ -38,6 +39,7 @@ pub enum Verb {
     RsyncTree(RsyncTree),
     EtcdFiles(EtcdFiles),
     BbrArtifact(BbrArtifact),
+    JcloudTree(JcloudTree),
 }
 
 /// Takes over a folder of dated trees, such as rsync makes with hard links between the days.
@@ -110,6 +112,24 @@ pub struct BbrArtifact {
     pub how: How,
 }
 
+/// Takes over a tree of images that JCloud wrote on a backup server.
+///
+/// Each file like <project>/<server id>/<epoch>_<image id> becomes a snapshot of that moment; the disk in it is stored, so
+/// that what two moments share is stored once. A second import takes only what is new; nothing in the folder is changed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  onggi import jcloud-tree /mnt/backup --dry-run\n  \
+    onggi import jcloud-tree /mnt/backup --source demo")]
+pub struct JcloudTree {
+    /// The folder.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub folder: PathBuf,
+    /// Name of the source that the snapshots count to.
+    #[arg(long, value_name = "SOURCE", default_value = "jcloud-tree")]
+    pub source: String,
+    #[command(flatten)]
+    pub how: How,
+}
+
 /// What all imports can be told.
 #[derive(Debug, clap::Args)]
 pub struct How {
@@ -136,6 +156,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
         Verb::RsyncTree(args) => rsync_tree(&args, session).await,
         Verb::EtcdFiles(args) => etcd_files(&args, session).await,
         Verb::BbrArtifact(args) => bbr_artifact(&args, session).await,
+        Verb::JcloudTree(args) => jcloud_tree(&args, session).await,
     }
 }
 
@@ -184,6 +205,18 @@ async fn bbr_artifact(args: &BbrArtifact, session: &Session) -> Result<Exit, Fai
     session.with_own_end(LockKind::Shared, async |opened| take(&taking, &source, session, opened).await).await
 }
 
+async fn jcloud_tree(args: &JcloudTree, session: &Session) -> Result<Exit, Failure> {
+    let source = Tree::new(session.machine.absolute(&args.folder));
+    let plan = UnitPlan {
+        source: args.source.clone(),
+        kind: "jcloud-tree".to_owned(),
+        paths: vec!["/jcloud".to_owned()],
+        ..unit_plan(&args.how, session)
+    };
+    let taking = Taking { folder: &args.folder, how: &args.how, plan, words: ["capture", "captures"] };
+    session.with_own_end(LockKind::Shared, async |opened| take(&taking, &source, session, opened).await).await
+}
+
 fn zone(name: Option<&str>) -> Result<Option<TimeZone>, Failure> {
     let zone = name.map(TimeZone::get).transpose();
     zone.map_err(|error| Failure::usage("read the time zone").because(error))
@@ -215,7 +248,11 @@ async fn take(taking: &Taking<'_>, source: &dyn Source, session: &Session, opene
             break;
         }
         let ticker = watcher.draw();
-        let report = import(&run.context, &job, source, &taking.plan, day, &mut stored).await;
+        let mut plan = taking.plan.clone();
+        if plan.hostname.is_empty() {
+            plan.hostname.clone_from(&day.unit.name); // of a tree each unit is a machine of its own
+        }
+        let report = import(&run.context, &job, source, &plan, day, &mut stored).await;
         drop(ticker);
         show(day, &report, session);
         exits.push(report.exit);

@@ -16,6 +16,8 @@ pub mod group;
 pub mod hosts;
 pub mod import;
 pub mod init;
+#[cfg(feature = "sftp")]
+pub mod jcloud;
 pub mod ls;
 pub mod man;
 #[cfg(feature = "mount")]
@@ -60,6 +62,8 @@ pub enum Command {
     Drill(drill::Args),
     Etcd(etcd::Args),
     Openstack(openstack::Args),
+    #[cfg(feature = "sftp")]
+    Jcloud(jcloud::Args),
     Bosh(bosh::Args),
     Bbr(bbr::Args),
     Config(config::Args),
@@ -107,6 +111,8 @@ pub async fn run(cli: Cli, output: &Arc<Output>) -> Result<Exit, Failure> {
         Command::Drill(args) => drill::run(args, session).await,
         Command::Etcd(args) => etcd::run(args, session).await,
         Command::Openstack(args) => openstack::run(args, session).await,
+        #[cfg(feature = "sftp")]
+        Command::Jcloud(args) => jcloud::run(&args, session).await,
         Command::Bosh(args) => bosh::run(args, session).await,
         Command::Config(args) => config::run(&args, session),
         Command::Find(args) => find::run(args, session).await,

@@ -1,0 +1,141 @@
+//! `onggi jcloud`: what the JCloud script does, from its own file of variables.
+
+use std::path::PathBuf;
+
+use clap::ValueHint;
+use onggi_engine::exit::Exit;
+use onggi_engine::jcloud::{Event, Jcloud, JcloudError, Settings};
+use onggi_source::Purpose;
+use onggi_source::openstack::jcloud::Project;
+use onggi_source::openstack::{Openrc, OpenrcMode, OpenstackConfig};
+use onggi_storage::sftp::{PlainFolder, SftpOptions};
+use serde_json::json;
+
+use crate::escape::escape_text;
+use crate::failure::Failure;
+use crate::member;
+use crate::session::Session;
+
+/// Does what the JCloud script does, from its own .env: images of servers, the newest in the cloud, the others on a backup
+/// server.
+///
+/// The same variables, list of jobs, names and folders, so that either goes on with the other's work. Each file is read
+/// back and compared before its image is removed from the cloud. A rate is in KiB/s, as rsync took it; BANDWIDTH_UNIT=MB
+/// in the file says otherwise, ONLY_OLDEST=1 moves one image of a server in a run, as the script did.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  onggi jcloud --env /opt/jcloud/.env\n  onggi jcloud --env .env --strict")]
+pub struct Args {
+    /// The script's file of variables.
+    #[arg(long, value_name = "FILE", default_value = ".env", value_hint = ValueHint::FilePath)]
+    pub env: PathBuf,
+    /// End with 3 when a server failed or is left over; the script always ends with 0.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// Does it.
+pub async fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
+    let path = session.machine.absolute(&args.env);
+    let reading = || format!("read {}", path.display());
+    let text = std::fs::read_to_string(&path).map_err(|error| Failure::usage(reading()).because(error))?;
+    let settings = Settings::read(&text, &session.machine.directory);
+    let settings = settings.map_err(|faults| faults.iter().fold(Failure::usage(reading()), Failure::because))?;
+    let openrc = Openrc {
+        file: settings.openrc.clone(),
+        mode: OpenrcMode::Source,
+        args: vec![settings.account.clone(), settings.project.clone()],
+    };
+    let config = OpenstackConfig { openrc: Some(openrc), ..OpenstackConfig::default() };
+    let surroundings =
+        member::surroundings_without_repository(session, &format!("jcloud {}", settings.joblist.display()));
+    let project = Project::new(config, surroundings, settings.project.clone());
+    let ssh = session.machine.home().join(".ssh/known_hosts");
+    let options = SftpOptions {
+        host: settings.host.clone(),
+        port: settings.port,
+        user: settings.user.clone(),
+        path: settings.remote.clone(),
+        identity_files: vec![settings.key.clone()],
+        identity_passphrase: None,
+        agent: None,
+        password: None,
+        known_hosts: [ssh, PathBuf::from("/etc/ssh/ssh_known_hosts")]
+            .into_iter()
+            .filter(|path| path.exists())
+            .collect(),
+        host_key: None,
+        clock: session.machine.clock(),
+    };
+    let remote = PlainFolder::open(options).await.map_err(|error| {
+        Failure::new(Exit::from(&error), format!("enter the backup server {}", settings.host)).chain(&error)
+    })?;
+    let is_korean =
+        session.machine.variable(&["LC_ALL", "LC_MESSAGES", "LANG"]).is_some_and(|name| name.starts_with("ko"));
+    if settings.rate.is_some() && !text.contains("BANDWIDTH_UNIT") {
+        session.output.talk(if is_korean {
+            "BANDWIDTH_LIMIT의 단위는 rsync와 같이 KiB/s입니다. MB/s로 쓰려면 BANDWIDTH_UNIT=MB를 더하십시오."
+        } else {
+            "BANDWIDTH_LIMIT is in KiB/s, as rsync takes it; BANDWIDTH_UNIT=MB makes it MB/s."
+        });
+    }
+    let tell = |event: Event| show(&event, is_korean, session);
+    let cx = session.run(Purpose::Backup).context;
+    let jcloud = Jcloud { settings: &settings, project: &project, remote: &remote, tell: &tell };
+    let summary = jcloud.run(&cx).await.map_err(|error| failure(&error))?;
+    let is_whole = summary.failed == 0 && summary.left == 0;
+    Ok(if args.strict && !is_whole { Exit::Partial } else { Exit::Done })
+}
+
+fn failure(error: &JcloudError) -> Failure {
+    Failure::new(error.exit(), "do what the list of jobs says").chain(error)
+}
+
+fn show(event: &Event, is_korean: bool, session: &Session) {
+    if session.output.is_json() {
+        return session.output.json_now(document(event));
+    }
+    let pick = |korean: String, english: String| if is_korean { korean } else { english };
+    let line = match event {
+        Event::Filled(count) => {
+            pick(format!("작업 목록에 서버 {count}대를 넣었습니다"), format!("{count} servers on the list"))
+        }
+        Event::Server(id) => pick(format!("서버 {id}"), format!("server {id}")),
+        Event::Unknown(id) => {
+            pick(format!("서버 {id}: 클라우드에 없습니다"), format!("server {id}: the cloud has none"))
+        }
+        Event::Begun(id) => pick(format!("  이미지 {id} 생성 시작"), format!("  image {id} begun")),
+        Event::Moved(path, bytes) => {
+            pick(format!("  {path} 전송 완료, {bytes}바이트"), format!("  {path} sent, {bytes} bytes"))
+        }
+        Event::Removed(path) => pick(format!("  {path} 삭제"), format!("  {path} removed")),
+        Event::Deleted(id) => pick(format!("  이미지 {id} 삭제"), format!("  image {id} removed from the cloud")),
+        Event::Unready(id) => {
+            pick(format!("  이미지 {id}: 아직 준비되지 않았습니다"), format!("  image {id}: not ready yet"))
+        }
+        Event::Failed(what, why) => pick(format!("  실패: {what}: {why}"), format!("  failed: {what}: {why}")),
+        Event::TimeOver(left) => {
+            pick(format!("시간이 끝났습니다. 남은 서버 {left}대"), format!("the time is over, {left} servers are left"))
+        }
+    };
+    let line = escape_text(&line).into_owned();
+    match event {
+        Event::Failed(..) | Event::Unknown(_) => session.output.say(line),
+        _ => session.output.data(line),
+    }
+}
+
+fn document(event: &Event) -> serde_json::Value {
+    let (kind, what, more) = match event {
+        Event::Filled(count) => ("filled", String::new(), json!(count)),
+        Event::Server(id) => ("server", id.clone(), json!(null)),
+        Event::Unknown(id) => ("unknown", id.clone(), json!(null)),
+        Event::Begun(id) => ("begun", id.clone(), json!(null)),
+        Event::Moved(path, bytes) => ("moved", path.clone(), json!(bytes)),
+        Event::Removed(path) => ("removed", path.clone(), json!(null)),
+        Event::Deleted(id) => ("deleted", id.clone(), json!(null)),
+        Event::Unready(id) => ("unready", id.clone(), json!(null)),
+        Event::Failed(what, why) => ("failed", what.clone(), json!(why)),
+        Event::TimeOver(left) => ("time-over", String::new(), json!(left)),
+    };
+    json!({ "message_type": "jcloud", "event": kind, "what": what, "value": more })
+}
