@@ -29,7 +29,8 @@ use self::restore::ToHost;
 use self::session::{Client, Driver};
 use self::start::{Failure, Verb};
 use self::window::Allowance;
-use crate::carrier::ssh::{Call, SshLauncher};
+use crate::carrier::built_in::BuiltIn;
+use crate::carrier::ssh::{Call, Client as SshClient, SshLauncher};
 use crate::carrier::{Launch, Launcher as _, output};
 use crate::config::Surroundings;
 use crate::context::{Context, Destination, Progress, UnitId};
@@ -38,7 +39,7 @@ use crate::source::{
     Base, Capabilities, Capture, Image, Remnant, Restore, RestoreRequest, Result, Source, SourceError, Stored, Unit,
 };
 
-pub use self::config::{Become, ByteRate, Connect, Dump, HostsConfig, Inventory, Trust};
+pub use self::config::{Become, ByteRate, Connect, Dump, Engine, HostsConfig, Inventory, Trust};
 pub use self::enroll::{Enrollment, Form};
 pub use self::inventory::Host;
 pub use self::restore::RestoreOptions;
@@ -153,9 +154,9 @@ impl Hosts {
     /// Makes a host ready, over a login that may become root there. The host must be known already.
     pub async fn enroll(&self, cx: &Context, host: &Host, login: &str, enrollment: &Enrollment) -> Result<()> {
         let program = self.program().await?;
-        let SshLauncher { call, launcher } = self.launcher(host)?;
+        let SshLauncher { call, client } = self.launcher(cx, host)?;
         let there =
-            SshLauncher { call: Call { user: Some(login.to_owned()), key: None, certificate: None, ..call }, launcher };
+            SshLauncher { call: Call { user: Some(login.to_owned()), key: None, certificate: None, ..call }, client };
         let is_installed = matches!(host.r#become, Become::Sudo | Become::Capability | Become::Forced);
         let script = enrollment.script(is_installed.then_some(program.bytes().len()));
         let mut words = vec!["sh".to_owned(), "-c".to_owned(), script];
@@ -164,7 +165,7 @@ impl Hosts {
         }
         let launch = Launch { takes_input: true, ..Launch::new([words]) };
         let input = is_installed.then(|| bytes::Bytes::copy_from_slice(program.bytes()));
-        let mut running = there.start(&launch).await?;
+        let mut running = cx.unless_stopped(there.start(&launch)).await??;
         if let Some(input) = input {
             running.write(input).await?;
         }
@@ -174,15 +175,20 @@ impl Hosts {
     }
 
     /// Starts processes on a host instead of here.
-    fn launcher(&self, host: &Host) -> Result<SshLauncher> {
+    fn launcher(&self, cx: &Context, host: &Host) -> Result<SshLauncher> {
         let call = known::call(host, &self.config.connect, &self.surroundings)?;
-        Ok(SshLauncher { call, launcher: self.surroundings.launcher.clone() })
+        let client = if self.config.connect.is_built_in(&self.surroundings.environment) {
+            SshClient::BuiltIn(BuiltIn::new(cx.world.clone(), &self.surroundings))
+        } else {
+            SshClient::System(self.surroundings.launcher.clone())
+        };
+        Ok(SshLauncher { call, client })
     }
 
     /// Connects, starts the program and greets it.
     async fn connect(&self, cx: &Context, host: &Host) -> Result<(Client, Driver), Failure> {
         let program = self.program().await.map_err(|error| Failure::new("program-blocked", error))?;
-        let launcher = self.launcher(host)?;
+        let launcher = self.launcher(cx, host)?;
         let started = match start::start(cx, &launcher, &program, host.r#become, &Verb::Read).await {
             Err(failure) if failure.class == "host-key-unknown" => {
                 self.ask_to_approve(cx, host).await;
@@ -193,8 +199,8 @@ impl Hosts {
         session::greet(cx, started, self.config.nice, 0).await
     }
 
-    fn hooks(&self, host: &Host) -> Result<Hooks> {
-        let surroundings = Surroundings { launcher: Arc::new(self.launcher(host)?), ..self.surroundings.clone() };
+    fn hooks(&self, cx: &Context, host: &Host) -> Result<Hooks> {
+        let surroundings = Surroundings { launcher: Arc::new(self.launcher(cx, host)?), ..self.surroundings.clone() };
         Ok(Hooks::new(host.before.clone(), host.after.clone(), &surroundings))
     }
 
@@ -251,7 +257,7 @@ impl Source for Hosts {
         if !host.has_hooks() {
             return Ok(());
         }
-        self.hooks(&host)?.freeze(cx, unit).await
+        self.hooks(cx, &host)?.freeze(cx, unit).await
     }
 
     /// Proves that the host can be read. Nothing is fixed: the items show its files as they are when they are read.
@@ -269,13 +275,13 @@ impl Source for Hosts {
         if !host.has_hooks() {
             return Ok(());
         }
-        self.hooks(&host)?.thaw(cx, unit).await
+        self.hooks(cx, &host)?.thaw(cx, unit).await
     }
 
     async fn remnants(&self, cx: &Context) -> Result<Vec<Remnant>> {
         let hosts = self.hosts(cx).await?;
         match hosts.values().find(|host| host.has_hooks()) {
-            Some(host) => self.hooks(host)?.remnants(&unit_of(host)),
+            Some(host) => self.hooks(cx, host)?.remnants(&unit_of(host)),
             None => Ok(Vec::new()),
         }
     }

@@ -10,6 +10,7 @@ use onggi_lab::program::{self, Ended};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::ENGINE;
 use super::server::Server;
 
 /// A hub: a home, a configuration, a repository. Below `data` lies what hosts of a test have.
@@ -52,7 +53,7 @@ impl Hub {
     pub fn configure_raw(&self, inventory: &str, connect: &str, keys: &str) {
         let keys: String = keys.lines().map(|line| format!("    {}\n", line.trim())).collect();
         let source = format!("version: 1\nsources:\n  fleet:\n    kind: hosts\n    inventory: {inventory}\n");
-        self.write("onggi.yaml", format!("{source}    connect: {{ {connect} }}\n{keys}"));
+        self.write("onggi.yaml", format!("{source}    connect: {{ engine: {ENGINE}, {connect} }}\n{keys}"));
     }
 
     /// The usual: one host `n1` at this server, known by its key, and all of `data`.
@@ -146,10 +147,29 @@ impl Hub {
         fs::set_permissions(self.path(&format!("bin/{name}")), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Keeps what goes to and from hosts in `sent` and `received`.
-    pub fn listen_in(&self) {
+    /// Lets an operator in by this key, which is not the hub's: what is to stand below `connect`.
+    pub fn operator(&self, key: &Path) -> String {
+        if ENGINE == "builtin" {
+            self.write("home/.ssh/id_ed25519", fs::read(key).unwrap());
+            fs::set_permissions(self.path("home/.ssh/id_ed25519"), fs::Permissions::from_mode(0o600)).unwrap();
+            return String::new();
+        }
+        self.write("ssh-config", format!("IdentitiesOnly yes\nIdentityFile {}\n", key.display()));
+        format!(", config: {}", self.path("ssh-config").display())
+    }
+
+    /// Keeps what goes to and from this host in `sent` and `received`.
+    pub fn listen_in(&self, server: &Server) {
         let (sent, received) = (self.path("sent"), self.path("received"));
         let (sent, received) = (sent.display(), received.display());
+        if ENGINE == "builtin" {
+            // there is no program in between, so the host's own shell listens
+            let command = format!(
+                "eval \\\"$SSH_ORIGINAL_COMMAND\\\" < <(tee -a {sent} 2>/dev/null) > >(tee -a {received} 2>/dev/null)"
+            );
+            let line = format!("command=\"{command}\" {}\n", server.public("client"));
+            return fs::write(server.path("authorized"), line).unwrap();
+        }
         let script =
             format!("#!/bin/bash\ntee -a {sent} | /usr/bin/ssh \"$@\" | tee -a {received}\nexit ${{PIPESTATUS[1]}}\n");
         self.shadow("ssh", &script);

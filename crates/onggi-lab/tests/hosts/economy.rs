@@ -40,7 +40,7 @@ fn what_did_not_change_is_not_read_and_gives_the_same_tree() {
     }
     hub.back_up_well();
     let tree = hub.tree();
-    hub.listen_in();
+    hub.listen_in(&server);
     let summary = hub.back_up_well();
     assert_eq!((&summary["bytes_read"], &summary["files_unmodified"]), (&0.into(), &4000.into()));
     assert_eq!(hub.tree(), tree);
@@ -101,7 +101,7 @@ fn a_large_image_with_few_changes_sends_few_pieces() {
         let at = noise.below(length - 4096);
         file.write_all_at(&noise.bytes(4096), at).unwrap();
     }
-    hub.listen_in();
+    hub.listen_in(&server);
     hub.back_up_well();
     let received = hub.received();
     // A byte drawn by lot lies in a chunk of 2.2 MiB on average: half of a mebibyte and what is distributed exponentially

@@ -22,7 +22,7 @@ fn what_vanishes_between_listing_and_reading_is_counted_and_no_fault() {
     let keys =
         format!("paths: [{}]\nrate-windows: [{{ at: '00:00-24:00', rate: 512KiB/s }}]", hub.path("data").display());
     hub.configure(&pinned(&server), &keys, &[("n1", listed(&server))]);
-    hub.listen_in();
+    hub.listen_in(&server);
     let ended = std::thread::scope(|scope| {
         let run = scope.spawn(|| hub.onggi("--verbose backup fleet"));
         // content comes once all is listed

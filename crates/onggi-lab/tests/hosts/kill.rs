@@ -63,7 +63,7 @@ impl Rig {
         let server = Server::start()?;
         let hub = Hub::new();
         hub.own_program();
-        hub.listen_in();
+        hub.listen_in(&server);
         // all at once it would be over before anybody is killed
         for number in 0..400 {
             hub.write(&format!("data/{number}"), Random::new(number).bytes(20_000));

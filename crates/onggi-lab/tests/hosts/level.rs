@@ -203,9 +203,8 @@ fn enrolling_makes_a_host_ready_and_twice_changes_nothing() {
     let Some(user) = User::make("onggi-enroll") else { return };
     let hub = Hub::new();
     hub.own_program();
-    fs::write(hub.path("ssh-config"), format!("IdentityFile {}\n", server.path("client").display())).unwrap();
-    let (key, config) = (server.path("stranger").display().to_string(), hub.path("ssh-config").display().to_string());
-    let connect = format!("user: {}, key: {key}, config: {config}, trust: pinned", user.name);
+    let (key, operator) = (server.path("stranger").display().to_string(), hub.operator(&server.path("client")));
+    let connect = format!("user: {}, key: {key}, trust: pinned{operator}", user.name);
     hub.configure(&connect, "become: sudo\npaths: [/etc/shadow]", &[("n1", listed(&server))]);
     let ended = hub.back_up();
     assert_eq!(ended.code, Some(13), "{ended:?}");

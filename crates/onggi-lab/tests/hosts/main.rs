@@ -18,3 +18,6 @@ mod place;
 mod restore;
 mod server;
 mod trust;
+
+/// Who connects.
+const ENGINE: &str = "openssh";

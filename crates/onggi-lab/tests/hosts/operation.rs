@@ -40,7 +40,7 @@ fn a_dry_run_changes_neither_host_nor_repository() {
 fn nothing_of_the_repository_is_told_to_a_host() {
     let (Some(server), Some(_)) = (Server::start(), peer::newest("restic")) else { return };
     let hub = Hub::new();
-    hub.listen_in();
+    hub.listen_in(&server);
     hub.write("data/file", vec![7; 12 << 20]);
     hub.configure_one(&server, "");
     hub.back_up_well();

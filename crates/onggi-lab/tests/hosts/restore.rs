@@ -8,13 +8,12 @@ use super::bed::{Hub, listed, pinned};
 use super::content::make_everything;
 use super::server::{Server, run};
 
-/// A hub that may read with one key, and an operator with another one in a configuration of ssh.
+/// A hub that may read with one key, and an operator with another one.
 fn hub(server: &Server) -> Hub {
     let hub = Hub::new();
     let keys = format!("{}\n{}\n", server.public("client"), server.public("other"));
     fs::write(server.path("authorized"), keys).unwrap();
-    hub.write("ssh-config", format!("IdentitiesOnly yes\nIdentityFile {}\n", server.path("other").display()));
-    let connect = format!("{}, config: {}", pinned(server), hub.path("ssh-config").display());
+    let connect = format!("{}{}", pinned(server), hub.operator(&server.path("other")));
     hub.configure(&connect, &format!("paths: [{}]", hub.path("data").display()), &[("n1", listed(server))]);
     hub
 }

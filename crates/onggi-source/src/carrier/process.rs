@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
+use super::ssh::{Refusal, refusal};
 use crate::context::Context;
 use crate::source::{Result, SourceError};
 
@@ -78,6 +79,11 @@ pub trait Running: Send {
 
     /// The end of what all stages said on standard error, in one line of text.
     fn tail(&self) -> String;
+
+    /// Of one that was to run on a host and has ended: what was in the way, as far as that was said.
+    fn refusal(&self) -> Refusal {
+        refusal(&self.tail())
+    }
 }
 
 impl Launch {
@@ -223,12 +229,6 @@ impl Pipeline {
         Ok(())
     }
 
-    fn keep_tail(&mut self, said: &[u8]) {
-        self.tail.extend_from_slice(said);
-        let surplus = self.tail.len().saturating_sub(TAIL_BYTES_MAX);
-        self.tail.drain(..surplus);
-    }
-
     /// Awaits the next words on standard error, or once its end; after that never ends.
     async fn hear(words: &mut Option<pipe::Receiver>) -> BytesMut {
         let mut said = BytesMut::with_capacity(WORDS_BYTES);
@@ -248,7 +248,7 @@ impl Running for Pipeline {
             let mut piece = BytesMut::with_capacity(READ_BYTES);
             tokio::select! {
                 biased;
-                said = Self::hear(&mut self.words) => self.keep_tail(&said),
+                said = Self::hear(&mut self.words) => keep_tail(&mut self.tail, &said),
                 read = output.read_buf(&mut piece) => match read {
                     Ok(0) => self.output = None,
                     Ok(_) => return Ok(Some(piece.freeze())),
@@ -266,7 +266,7 @@ impl Running for Pipeline {
             };
             tokio::select! {
                 biased;
-                said = Self::hear(&mut self.words) => self.keep_tail(&said),
+                said = Self::hear(&mut self.words) => keep_tail(&mut self.tail, &said),
                 written = input.write_buf(&mut left) => {
                     written.map_err(|error| SourceError::Incomplete(format!("write input: {error}")))?;
                 }
@@ -285,7 +285,7 @@ impl Running for Pipeline {
             let stage = self.exits.len();
             tokio::select! {
                 biased;
-                said = Self::hear(&mut self.words) => self.keep_tail(&said),
+                said = Self::hear(&mut self.words) => keep_tail(&mut self.tail, &said),
                 ended = self.children[stage].wait() => {
                     let status = ended.map_err(|error| SourceError::Incomplete(format!("wait: {error}")))?;
                     self.exits.push(Exit { program: self.launch.name(stage), status: status.code() });
@@ -294,15 +294,13 @@ impl Running for Pipeline {
         }
         while self.words.is_some() {
             let Ok(said) = tokio::time::timeout(TAIL_WAIT, Self::hear(&mut self.words)).await else { break };
-            self.keep_tail(&said);
+            keep_tail(&mut self.tail, &said);
         }
         Ok(self.exits.clone())
     }
 
     fn tail(&self) -> String {
-        let text = String::from_utf8_lossy(&self.tail);
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        lines.map(|line| line.escape_debug().to_string()).collect::<Vec<_>>().join(" | ")
+        shown_tail(&self.tail)
     }
 }
 
@@ -315,6 +313,20 @@ impl Drop for Pipeline {
             let _ = kill_process_group(group, Signal::KILL); // nobody is left to tell
         }
     }
+}
+
+/// Adds words, of which the last are kept.
+pub(super) fn keep_tail(tail: &mut Vec<u8>, said: &[u8]) {
+    tail.extend_from_slice(said);
+    let surplus = tail.len().saturating_sub(TAIL_BYTES_MAX);
+    tail.drain(..surplus);
+}
+
+/// Words in one line.
+pub(super) fn shown_tail(tail: &[u8]) -> String {
+    let text = String::from_utf8_lossy(tail);
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.map(|line| line.escape_debug().to_string()).collect::<Vec<_>>().join(" | ")
 }
 
 fn start_failed(program: &str, error: &io::Error) -> SourceError {

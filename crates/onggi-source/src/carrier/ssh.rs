@@ -1,4 +1,5 @@
-//! The system's own `ssh` as a carrier: how it is called, what it may trust, and what its words mean.
+//! Commands on hosts over SSH, and the system's own `ssh` as their carrier: how it is called, what it may trust, and what its
+//! words mean.
 //!
 //! A command travels as one text that the host's login shell reads, so every argument is quoted for a POSIX shell here.
 
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use std::sync::Arc;
 
+use super::built_in::BuiltIn;
 use super::process::{Launch, Launcher, Running};
 use crate::source::{Result, SourceError};
 
@@ -29,6 +31,8 @@ pub(crate) struct Call {
     pub(crate) known: Vec<PathBuf>,
     /// The same for the host to go through, beside those that the user knows.
     pub(crate) known_of_jump: Vec<PathBuf>,
+    /// The names under which an approved key of it stands.
+    pub(crate) names: String,
     /// The name under which its key is known; else its address.
     pub(crate) alias: Option<String>,
     /// Keys that a host proves to have beside a known one are known from then on.
@@ -106,27 +110,42 @@ impl Call {
 
     /// The host to go through is held to the same rules, and may also be one that the user knows.
     fn through(&self, jump: &str) -> String {
-        let known = self.known_of_jump.iter().cloned().chain([PathBuf::from("~/.ssh/known_hosts")]).collect();
+        let call = self.of_jump(jump, Some("~/.ssh/known_hosts".into()));
+        let mut words = call.options();
+        if let Some(port) = call.port {
+            words.extend(["-p".to_owned(), format!("{port}")]);
+        }
+        words.extend(["-W", "[%h]:%p", "--", &call.address].map(ToOwned::to_owned));
+        shell_text(words.iter().map(String::as_str))
+    }
+
+    /// How that host is called. `own` is the user's own file of known keys.
+    pub(super) fn of_jump(&self, jump: &str, own: Option<PathBuf>) -> Self {
+        let known = self.known_of_jump.iter().cloned().chain(own).collect();
         let (host, port) = match jump.rsplit_once(':') {
             Some((host, port)) if !host.contains(':') => (host, port.parse::<u16>().ok()),
             _ => (jump, None),
         };
         let (user, host) =
             host.split_once('@').map_or((self.user.clone(), host), |(user, host)| (Some(user.to_owned()), host));
-        let call = Self { known, jump: None, alias: None, follows: false, system: true, user, ..self.clone() };
-        let mut words = call.options();
-        if let Some(port) = port {
-            words.extend(["-p".to_owned(), format!("{port}")]);
-        }
-        words.extend(["-W", "[%h]:%p", "--", host].map(ToOwned::to_owned));
-        shell_text(words.iter().map(String::as_str))
+        let address = host.to_owned();
+        Self { address, port, known, jump: None, alias: None, follows: false, system: true, user, ..self.clone() }
     }
 }
 
 /// Starts commands on a host instead of here.
 pub(crate) struct SshLauncher {
     pub(crate) call: Call,
-    pub(crate) launcher: Arc<dyn Launcher>,
+    pub(crate) client: Client,
+}
+
+/// Who connects.
+#[derive(Clone)]
+pub(crate) enum Client {
+    /// The system's `ssh`, which this starts.
+    System(Arc<dyn Launcher>),
+    /// Our own.
+    BuiltIn(BuiltIn),
 }
 
 #[async_trait]
@@ -142,15 +161,19 @@ impl Launcher for SshLauncher {
         if !variables.is_empty() {
             command = format!("env {} {command}", shell_text(variables.iter().map(String::as_str)));
         }
+        let launcher = match &self.client {
+            Client::System(launcher) => launcher,
+            Client::BuiltIn(client) => return client.start(&self.call, &command, launch).await,
+        };
         let there = Launch { stages: vec![self.call.arguments(&command)], ..Launch::new([Vec::<String>::new()]) };
         let there = Launch { takes_input: launch.takes_input, drops_output: launch.drops_output, ..there };
-        self.launcher.start(&there).await
+        launcher.start(&there).await
     }
 }
 
-/// What `ssh` and the host's shell say when it does not work.
+/// What is in the way of a command on a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// The host's key is not known.
     UnknownKey,
     /// It shows another key than the known one.

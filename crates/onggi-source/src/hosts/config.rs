@@ -1,7 +1,7 @@
 //! The keys of kind `hosts`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use onggi_node::pattern::{Case, Pattern};
 use schemars::JsonSchema;
@@ -93,6 +93,8 @@ pub struct Connect {
     pub key: Option<PathBuf>,
     /// File of the certificate of that key.
     pub certificate: Option<PathBuf>,
+    /// Who connects.
+    pub engine: Engine,
     /// How a host proves who it is.
     pub trust: Trust,
     /// Public keys of the authorities that sign host keys.
@@ -116,6 +118,7 @@ impl Default for Connect {
             port: None,
             key: None,
             certificate: None,
+            engine: Engine::default(),
             trust: Trust::default(),
             host_ca: Vec::new(),
             known_hosts: Vec::new(),
@@ -123,6 +126,34 @@ impl Default for Connect {
             config: None,
             parallel_max: PARALLEL_DEFAULT,
             time_limit: Period(std::time::Duration::from_secs(15)),
+        }
+    }
+}
+
+/// Who connects.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// The system's `ssh` where there is one, else the client that is built in.
+    Auto,
+    /// The system's `ssh`, with all that its configuration says.
+    #[default]
+    Openssh,
+    /// The client that is built in. It reads no configuration of `ssh`.
+    Builtin,
+}
+
+impl Connect {
+    /// Whether the built-in client connects, given the variables of this machine.
+    pub(super) fn is_built_in(&self, variables: &BTreeMap<String, String>) -> bool {
+        let has_ssh = || {
+            let places = variables.get("PATH").map(String::as_str).unwrap_or_default();
+            places.split(':').filter(|place| !place.is_empty()).any(|place| Path::new(place).join("ssh").is_file())
+        };
+        match self.engine {
+            Engine::Builtin => true,
+            Engine::Openssh => false,
+            Engine::Auto => self.config.is_none() && !has_ssh(),
         }
     }
 }
@@ -251,6 +282,13 @@ impl HostsConfig {
         }
         if self.connect.certificate.is_some() && self.connect.key.is_none() {
             wrong("connect.certificate", "it belongs to a key", "name the key, too");
+        }
+        if self.connect.engine == Engine::Builtin && self.connect.config.is_some() {
+            wrong(
+                "connect.config",
+                "the built-in client reads no configuration of ssh",
+                "leave it out, or write `engine: openssh`",
+            );
         }
         if self.connect.trust == Trust::Ca && self.connect.host_ca.is_empty() {
             wrong("connect.host-ca", "no authority is named", "write the public key of the one that signs host keys");

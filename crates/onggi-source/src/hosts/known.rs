@@ -27,6 +27,7 @@ pub(super) fn call(host: &Host, connect: &Connect, surroundings: &Surroundings) 
         key: connect.key.as_ref().map(absolute),
         certificate: connect.certificate.as_ref().map(absolute),
         jump: host.jump.clone(),
+        names: names(host),
         config: connect.config.as_ref().map(absolute),
         known: match connect.trust {
             Trust::Approve => [own.clone(), file].into_iter().chain(further.clone()).collect(),

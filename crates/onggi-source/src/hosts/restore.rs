@@ -148,10 +148,10 @@ impl<'a> ToHost<'a> {
         let program = self.source.program().await?;
         let login = self.options.login.clone().unwrap_or_else(|| ROOT.to_owned());
         let r#become = if login == ROOT { Become::None } else { Become::Sudo };
-        let SshLauncher { call, launcher } = self.source.launcher(&self.host)?;
+        let SshLauncher { call, client } = self.source.launcher(cx, &self.host)?;
         let call = Call { user: Some(login), key: None, certificate: None, ..call };
         let verb = Verb::Write { target: self.target.clone(), in_place: self.options.in_place };
-        let started = start::start(cx, &SshLauncher { call, launcher }, &program, r#become, &verb).await;
+        let started = start::start(cx, &SshLauncher { call, client }, &program, r#become, &verb).await;
         started.map_err(|failure| failure.report(cx))
     }
 

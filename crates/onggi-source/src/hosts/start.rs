@@ -12,8 +12,8 @@ use onggi_node::frame::Decoder;
 use sha2::{Digest as _, Sha256};
 
 use super::config::Become;
-use crate::carrier::ssh::{Refusal, quote, refusal};
-use crate::carrier::{Launch, Launcher, Running};
+use crate::carrier::ssh::quote;
+use crate::carrier::{Launch, Launcher, Refusal, Running};
 use crate::context::{Context, Problem};
 use crate::hex::hexadecimal;
 use crate::source::SourceError;
@@ -172,7 +172,7 @@ pub(super) async fn start(
         takes_input: true,
         ..Launch::new([vec!["sh".to_owned(), "-c".to_owned(), program.script(r#become, verb)]])
     };
-    let mut running = launcher.start(&launch).await?;
+    let mut running = cx.unless_stopped(launcher.start(&launch)).await??;
     let mut heard = Vec::new();
     let mut deadline = cx.world.elapsed() + SPEAK_TIME;
     loop {
@@ -243,7 +243,7 @@ async fn ended(cx: &Context, running: &mut dyn Running, heard: &[u8]) -> Failure
         Err(stop) => return stop.into(),
     };
     let words = running.tail();
-    let (class, error): (_, fn(String) -> SourceError) = match (refusal(&words), status) {
+    let (class, error): (_, fn(String) -> SourceError) = match (running.refusal(), status) {
         (Refusal::UnknownKey, _) => ("host-key-unknown", SourceError::Denied),
         (Refusal::ChangedKey, _) => ("host-key-changed", SourceError::Denied),
         (Refusal::RevokedKey, _) => ("host-key-revoked", SourceError::Denied),
