@@ -8,6 +8,7 @@ mod content;
 mod drain;
 mod error;
 mod items;
+mod lease;
 mod manifest;
 mod monitor;
 mod proof;
@@ -18,9 +19,10 @@ mod trail;
 pub use base::{History, Parents};
 pub use error::UnitError;
 pub use manifest::{Manifest, MemberName};
-pub(crate) use tags::is_of;
+pub(crate) use tags::{is_good, is_of};
 
 use crate::{
+    edge::Leases,
     exit::Exit,
     report::{self, Figures, Problems, RunReport, UnitOutcome, UnitReport, seconds},
     sabotage,
@@ -127,6 +129,8 @@ pub struct Job<'a> {
     pub dry_run: bool,
     /// `onggi <version>`, for the snapshots.
     pub program_version: String,
+    /// Who is at work on which unit; `None`: whoever backs up the same beside is no harm.
+    pub leases: Option<&'a Leases>,
     /// Who watches.
     pub watch: Arc<dyn Watch>,
 }
@@ -138,28 +142,15 @@ pub const HOLD_DEFAULT: Duration = Duration::from_mins(5);
 /// first, with [`recover`](crate::recover::recover).
 pub async fn back_up(cx: &Context, job: &Job<'_>, members: &[Member<'_>]) -> RunReport {
     let (started_at, started) = (cx.world.now(), cx.world.elapsed());
-    let mut units = Vec::new();
-    for member in members {
-        let mut unit = UnitRun::new(job, *member);
-        if member.source.capabilities().chains {
-            unit.base = job.history.base(job.repo, member).await;
+    let mut units: Vec<_> = members.iter().map(|member| UnitRun::new(job, *member)).collect();
+    let (results, window) = match lease::take(cx, job, &units) {
+        Ok(_held) => {
+            for unit in units.iter_mut().filter(|unit| unit.member.source.capabilities().chains) {
+                unit.base = job.history.base(job.repo, &unit.member).await;
+            }
+            run_until_done(cx, job, members, &units).await
         }
-        units.push(unit);
-    }
-    let mut attempt = 0;
-    let (results, window) = loop {
-        attempt += 1;
-        let (results, window) = run_once(cx, job, members, &units).await;
-        let again = results.iter().all(|result| result.as_ref().is_err_and(UnitError::is_worth_another_window));
-        if !again || attempt >= job.attempts || !window.failed_thaws.is_empty() {
-            break (results, window);
-        }
-        if cx.sleep(Duration::from_secs(10 << attempt)).await.is_err() {
-            break (results, window);
-        }
-        for unit in &units {
-            unit.monitor.forget_attempt();
-        }
+        Err(results) => (results, WindowReport::default()),
     };
     let took = cx.world.elapsed().saturating_sub(started);
     let reports = results.into_iter().zip(&units).enumerate();
@@ -171,6 +162,30 @@ pub async fn back_up(cx: &Context, job: &Job<'_>, members: &[Member<'_>]) -> Run
         ended_at: cx.world.now(),
         units,
         problems: Problems::default(),
+    }
+}
+
+/// One window after the other, until one brings something or no other would.
+async fn run_until_done(
+    cx: &Context,
+    job: &Job<'_>,
+    members: &[Member<'_>],
+    units: &[UnitRun<'_>],
+) -> (Vec<UnitResult>, WindowReport) {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let (results, window) = run_once(cx, job, members, units).await;
+        let again = results.iter().all(|result| result.as_ref().is_err_and(UnitError::is_worth_another_window));
+        if !again || attempt >= job.attempts || !window.failed_thaws.is_empty() {
+            return (results, window);
+        }
+        if cx.sleep(Duration::from_secs(10 << attempt)).await.is_err() {
+            return (results, window);
+        }
+        for unit in units {
+            unit.monitor.forget_attempt();
+        }
     }
 }
 

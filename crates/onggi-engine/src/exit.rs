@@ -28,7 +28,7 @@ pub enum Exit {
     TimeEnded,
     /// There is no repository.
     NoRepository,
-    /// The repository is locked by others.
+    /// The repository is locked by others, or another run is at work on what is to be backed up.
     Locked,
     /// No key opens with this password.
     WrongKey,
@@ -129,7 +129,7 @@ impl Exit {
         let units: Vec<Self> = units.into_iter().collect();
         let is_any_stored = units.iter().any(|exit| matches!(exit, Self::Done | Self::Partial));
         let weigh = |exit: Self| match exit {
-            Self::Failed | Self::Denied | Self::Unreachable if is_any_stored => Self::Partial,
+            Self::Failed | Self::Denied | Self::Unreachable | Self::Locked if is_any_stored => Self::Partial,
             exit => exit,
         };
         units.into_iter().map(weigh).fold(Self::Done, Self::and)

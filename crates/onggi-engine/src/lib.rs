@@ -10,6 +10,7 @@ pub mod exit;
 pub mod import;
 #[cfg(feature = "sftp")]
 pub mod jcloud;
+pub mod missed;
 pub mod node;
 pub mod open;
 pub mod recover;

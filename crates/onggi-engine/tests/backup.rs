@@ -11,6 +11,7 @@ mod bed;
 use bed::{Bed, SECOND, Wish, bench, check, filled, source, stored, system};
 use onggi_engine::{
     backup::{Manifest, Parents},
+    edge::Leases,
     report::UnitOutcome,
 };
 use onggi_source::{
@@ -90,6 +91,22 @@ async fn a_dry_run_stores_nothing_and_leaves_nothing() {
     assert_eq!(report.snapshot, None);
     assert!(report.figures.data_added > 0);
     assert!(bed.snapshots().await.is_empty() && system.images().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_that_another_run_is_at_work_on_is_skipped_and_told() {
+    let (bed, system) = (Bed::new().await, system("web"));
+    let (source, folder) = (source(&system), tempfile::tempdir().unwrap());
+    let leases = Leases::new(folder.path());
+    let wish = Wish { leases: Some(leases.clone()), ..Wish::default() };
+    let other = leases.take("source-of-web", "web", "run r0").unwrap().unwrap();
+    let report = bed.one_with(&bench("r1").cx, &source, &source.unit(), &wish).await;
+    check(&report, UnitOutcome::Failed, 11);
+    assert!(report.problems.has("leased") && report.causes[0].contains("run r0"), "{report:#?}");
+    assert!(system.faults().calls().is_empty(), "nobody asked the system anything");
+    drop(other);
+    stored(&bed.one_with(&bench("r2").cx, &source, &source.unit(), &wish).await);
+    assert!(leases.take("source-of-web", "web", "run r3").unwrap().is_ok(), "given back at the end");
 }
 
 #[tokio::test(start_paused = true)]

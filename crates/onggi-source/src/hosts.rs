@@ -39,7 +39,7 @@ use crate::source::{
     Base, Capabilities, Capture, Image, Remnant, Restore, RestoreRequest, Result, Source, SourceError, Stored, Unit,
 };
 
-pub use self::config::{Become, ByteRate, Connect, Dump, Engine, HostsConfig, Inventory, Trust};
+pub use self::config::{Become, ByteRate, Connect, Dump, Engine, HostsConfig, Inventory, PerLabel, Trust};
 pub use self::enroll::{Enrollment, Form};
 pub use self::inventory::Host;
 pub use self::restore::RestoreOptions;
@@ -223,6 +223,15 @@ impl Source for Hosts {
             chains: false,
             destinations: &[Destination::Beside],
         }
+    }
+
+    fn shares(&self, unit: &Unit) -> Vec<(String, usize)> {
+        let Some(host) = self.inventory.get().and_then(|hosts| hosts.get(unit.id.as_str())) else { return Vec::new() };
+        let of_label = |one: &PerLabel| {
+            let value = host.labels.get(&one.label)?;
+            Some((format!("{}={value}", one.label), usize::from(one.max)))
+        };
+        self.config.connect.parallel_max_per.iter().filter_map(of_label).collect()
     }
 
     /// Connects to each host and starts the program there. One that cannot be reached is a problem, all are an error.

@@ -52,6 +52,12 @@ pub trait Source: Send + Sync {
     /// What the planner must know. Pure.
     fn capabilities(&self) -> Capabilities;
 
+    /// What a unit that was discovered shares with others that are backed up beside it: by name, and how many may use it
+    /// at once.
+    fn shares(&self, _unit: &Unit) -> Vec<(String, usize)> {
+        Vec::new()
+    }
+
     /// Proves access, versions and space; changes nothing. Lesser findings go to `cx.problem`.
     async fn preflight(&self, cx: &Context) -> Result<()>;
 

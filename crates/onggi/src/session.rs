@@ -83,6 +83,7 @@ impl Opened {
             spill: Some(session.private_folder("spool")?),
             dry_run: false,
             program_version: concat!("onggi ", env!("CARGO_PKG_VERSION")).to_owned(),
+            leases: None,
             watch,
         })
     }

@@ -19,6 +19,9 @@ pub enum UnitError {
     /// The repository did not take it.
     #[error("store {0}")]
     Store(String, #[source] RepoError),
+    /// Another run is at work on it, which says this of itself.
+    #[error("{0} is being backed up by another run: {1}")]
+    Leased(String, String),
     /// Another member of its group failed, and the group stands or falls as one.
     #[error("{0} is left out with its group: {1}")]
     Group(String, String),
@@ -31,6 +34,7 @@ impl UnitError {
             Self::Freeze(_, error) if !matches!(error, SourceError::Stopped(_)) => Exit::Freeze,
             Self::Freeze(_, error) | Self::Capture(_, error) | Self::Items(_, error) => Exit::from(error),
             Self::Store(_, error) => Exit::from(error),
+            Self::Leased(..) => Exit::Locked,
             Self::Group(..) => Exit::Failed,
         }
     }
@@ -70,7 +74,7 @@ impl UnitError {
             }
             Self::Items(_, error) => matches!(error, SourceError::Incomplete(_)),
             Self::Group(..) => true,
-            Self::Store(..) => false,
+            Self::Store(..) | Self::Leased(..) => false,
         }
     }
 }

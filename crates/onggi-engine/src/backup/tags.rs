@@ -32,6 +32,11 @@ pub(super) fn tags(member: &Member<'_>, run: &RunId, facts: &Facts, is_partial: 
     all
 }
 
+/// Whether a snapshot is whole and without a listed problem.
+pub(crate) fn is_good(snapshot: &Snapshot) -> bool {
+    !snapshot.has_tag(PARTIAL) && !snapshot.has_tag(INCOMPLETE)
+}
+
 /// Whether a snapshot is of this unit of this source.
 pub(crate) fn is_of(snapshot: &Snapshot, source: &str, unit: &UnitId) -> bool {
     snapshot.has_tag(&tag("source", source)) && snapshot.has_tag(&tag("unit", unit.as_str()))

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use onggi_engine::{
     backup::{ATTEMPTS_DEFAULT, HOLD_DEFAULT, History, Job, Member, Parents, UnitPlan, back_up},
+    edge::Leases,
     recover::{Recovery, recover},
     report::{RunReport, UnitOutcome, UnitReport},
     watch::{Unwatched, Watch},
@@ -44,6 +45,7 @@ pub struct Wish {
     pub parents: Parents,
     pub dry_run: bool,
     pub journal: Option<PathBuf>,
+    pub leases: Option<Leases>,
     pub watch: Arc<dyn Watch>,
 }
 
@@ -57,6 +59,7 @@ impl Default for Wish {
             parents: Parents::Newest,
             dry_run: false,
             journal: None,
+            leases: None,
             watch: Arc::new(Unwatched),
         }
     }
@@ -73,7 +76,7 @@ impl Bed {
         Self { repo, lock, runs: AtomicI64::new(0) }
     }
 
-    fn job<'a>(&'a self, history: &'a History, wish: &Wish) -> Job<'a> {
+    fn job<'a>(&'a self, history: &'a History, wish: &'a Wish) -> Job<'a> {
         Job {
             repo: &self.repo,
             lock: &self.lock,
@@ -85,6 +88,7 @@ impl Bed {
             spill: None,
             dry_run: wish.dry_run,
             program_version: "onggi test".into(),
+            leases: wish.leases.as_ref(),
             watch: wish.watch.clone(),
         }
     }

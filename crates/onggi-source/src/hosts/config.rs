@@ -107,6 +107,8 @@ pub struct Connect {
     pub config: Option<PathBuf>,
     /// How many hosts are backed up at once.
     pub parallel_max: u16,
+    /// How many of those with the same value of a label: `[{ label: rack, max: 2 }]`.
+    pub parallel_max_per: Vec<PerLabel>,
     /// How long a connection may take to come about.
     pub time_limit: Period,
 }
@@ -125,9 +127,20 @@ impl Default for Connect {
             jump: None,
             config: None,
             parallel_max: PARALLEL_DEFAULT,
+            parallel_max_per: Vec::new(),
             time_limit: Period(std::time::Duration::from_secs(15)),
         }
     }
+}
+
+/// A limit for hosts that have something in common.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PerLabel {
+    /// The label. Hosts without it have nothing in common.
+    pub label: String,
+    /// How many hosts with the same value are backed up at once.
+    pub max: u16,
 }
 
 /// Who connects.
@@ -279,6 +292,12 @@ impl HostsConfig {
         }
         if !(1..=PARALLEL_MAX).contains(&self.connect.parallel_max) {
             wrong("connect.parallel-max", "so many hosts cannot be backed up at once", "write 1 to 64");
+        }
+        for (number, one) in self.connect.parallel_max_per.iter().enumerate() {
+            if one.label.is_empty() || !(1..=PARALLEL_MAX).contains(&one.max) {
+                let key = format!("connect.parallel-max-per[{number}]");
+                wrong(&key, "this is no limit", "write a label, and 1 to 64");
+            }
         }
         if self.connect.certificate.is_some() && self.connect.key.is_none() {
             wrong("connect.certificate", "it belongs to a key", "name the key, too");

@@ -1,19 +1,22 @@
 //! `onggi backup`: paths of this machine, a stream, or configured sources, now.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueHint;
-use futures::StreamExt as _;
+use futures::future::join_all;
 use jiff::tz::TimeZone;
 use onggi_engine::backup::{ATTEMPTS_DEFAULT, History, Job, Member, Parents, UnitPlan, back_up};
+use onggi_engine::edge::Leases;
 use onggi_engine::exit::Exit;
 use onggi_engine::recover::{self, Recovery, recover};
 use onggi_engine::report::{ReportProblem, RunReport, UnitOutcome, UnitReport};
 use onggi_repo::lock::LockKind;
 use onggi_source::{Context, Purpose, Remnant, Unit};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::filter::Filter;
 use crate::escape::escape_text;
@@ -135,7 +138,9 @@ async fn back_up_all(args: &Args, selected: &Selected, session: &Session, opened
     let parents = parents(args, &history)?;
     let found = member::discover(selected, args, &parents, opened, session, &run.context).await?;
     let watcher = Watcher::new(&session.output, "backup");
+    let leases = Leases::new(session.machine.state_folder().join("leases"));
     let job = Job {
+        leases: selected.is_configured().then_some(&leases),
         attempts: if selected.is_configured() { ATTEMPTS_DEFAULT } else { 1 },
         drains: 2,
         dry_run: args.dry_run,
@@ -187,10 +192,28 @@ async fn back_up_members(cx: &Context, job: &Job<'_>, members: &[member::Member<
     if !group.is_empty() {
         reports.push(back_up(cx, job, &group).await);
     }
-    let width = apart.iter().filter_map(|unit| unit.apart).min().unwrap_or(1).max(1);
-    let units: Vec<_> = apart.into_iter().map(of).collect();
-    let alone = units.iter().map(|unit| Box::pin(back_up(cx, job, std::slice::from_ref(unit))));
-    reports.extend(futures::stream::iter(alone).buffered(width).collect::<Vec<_>>().await);
+    let room = Semaphore::new(apart.iter().filter_map(|unit| unit.apart).min().unwrap_or(1).max(1));
+    let shares = |unit: &member::Member<'_>| -> Vec<((String, String), usize)> {
+        let shares = unit.source.shares(&unit.unit).into_iter();
+        shares.map(|(name, at_once)| ((unit.plan.source.clone(), name), at_once)).collect()
+    };
+    let shared: BTreeMap<_, _> =
+        apart.iter().copied().flat_map(shares).map(|(name, at_once)| (name, Semaphore::new(at_once))).collect();
+    let (room, shared) = (&room, &shared);
+    let alone = apart.into_iter().map(|unit| {
+        let mut names: Vec<_> = shares(unit).into_iter().map(|(name, _)| name).collect();
+        // in one order for all, so that nobody waits for whoever waits for him; who waits takes no room
+        names.sort();
+        Box::pin(async move {
+            let mut held = Vec::new();
+            for name in &names {
+                held.push(shared[name].acquire().await.expect("never closed"));
+            }
+            let _room = room.acquire().await.expect("never closed");
+            back_up(cx, job, &[of(unit)]).await
+        })
+    });
+    reports.extend(join_all(alone).await);
     let mut reports = reports.into_iter();
     let first = reports.next().expect("there is a unit apart");
     reports.fold(first, |mut all, one| {
@@ -300,6 +323,7 @@ fn show_failure(unit: &UnitReport, session: &Session) {
         UnitOutcome::Stopped => failure.hint("repeat the command: it goes on where it stood"),
         _ => match unit.exit {
             Exit::Full => failure.hint("free space there, or `onggi repository prune`; then repeat the command"),
+            Exit::Locked if unit.problems.has("leased") => failure.hint("nothing is lost: the other run stores it"),
             Exit::Locked => failure.hint("wait with --lock-wait 10m"),
             _ => failure,
         },

@@ -130,7 +130,7 @@ fn meaning(exit: Exit) -> &'static str {
         Exit::Full => "storage, spool or restore destination full, or quota",
         Exit::TimeEnded => "time window ended; resumable",
         Exit::NoRepository => "no repository",
-        Exit::Locked => "locked",
+        Exit::Locked => "the repository is locked, or another run is at work on what is to be backed up",
         Exit::WrongKey => "wrong key",
         Exit::Denied => "storage or source refused access or identity",
         Exit::Unreachable => "storage or source could not be reached within the retry window",

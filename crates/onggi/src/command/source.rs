@@ -1,4 +1,6 @@
-//! `onggi source`: what the configuration says is backed up, and whether it can be.
+//! `onggi source`: what the configuration says is backed up, whether it can be, and which runs are missing.
+
+mod missed;
 
 use clap::Subcommand;
 use onggi_engine::config::Config;
@@ -33,6 +35,9 @@ pub enum Verb {
     /// Names the units that are there now.
     #[command(after_help = "Example:\n  onggi source discover hub")]
     Discover(Names),
+    /// Lists units without a good snapshot for an interval or more; ends with 3 if there are any.
+    #[command(after_help = "Example:\n  onggi source missed --every 1d")]
+    Missed(missed::Args),
 }
 
 /// Which sources.
@@ -52,6 +57,7 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
         Verb::List => Ok(list(&config, session)),
         Verb::Preflight(names) => ask(&config, &names, session, Asked::Preflight).await,
         Verb::Discover(names) => ask(&config, &names, session, Asked::Discover).await,
+        Verb::Missed(args) => missed::run(&config, &args, session).await,
     }
 }
 
