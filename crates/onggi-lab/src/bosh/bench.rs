@@ -166,14 +166,10 @@ impl Bed<'_> {
 
     fn peer(&self) -> Command {
         let work = &self.plan.work;
-        let mut command = match &self.plan.bbr {
-            Some(bbr) => Command::new(bbr),
-            None => {
-                let mut command = Command::new(&self.plan.onggi);
-                command.arg("bbr");
-                command
-            }
-        };
+        let mut command = Command::new(self.plan.bbr.as_ref().unwrap_or(&self.plan.onggi));
+        if self.plan.bbr.is_none() {
+            command.arg("bbr");
+        }
         command.env("HOME", work.join("home")).current_dir(work).args(["director", "--host"]);
         command.arg(format!("127.0.0.1:{}", self.instance.port)).args(["--username", USER, "--private-key-path"]);
         command.arg(self.instance.key()).args(["backup", "--artifact-path"]).arg(work.join("artifacts"));

@@ -165,12 +165,16 @@ impl Active {
             if let Some(whose) = self.others(cx, unit, place).await? {
                 faults.push(format!("{} holds artifacts of {whose}", crate::bosh::STORE));
             }
-            faults.into_iter().for_each(|fault| problem("preflight", format!("{name}: {fault}")));
+            for fault in faults {
+                problem("preflight", format!("{name}: {fault}"));
+            }
             for job in pointing {
                 let text = "stores only where its data lie in a bucket: its backup is not self-contained";
                 problem("external-data", format!("{name}: job {job} {text}"));
             }
-            scope.into_iter().for_each(|line| cx.monitor.progress(Progress::Phase(format!("{name}: {line}"))));
+            for line in scope {
+                cx.monitor.progress(Progress::Phase(format!("{name}: {line}")));
+            }
         }
         Ok(())
     }

@@ -65,8 +65,8 @@ fn watch(run: &RunId, after: Duration, unlock: Script, jobs: &[&Job]) -> String 
         )
     };
     let variable = if unlock == Script::PostBackupUnlock { "BBR_AFTER_BACKUP_SCRIPTS_SUCCESSFUL=false " } else { "" };
-    let unlocks: String =
-        jobs.iter().map(|job| format!("sudo -n {variable}{} 9>&-; ", quote(&unlock.path(&job.name)))).collect();
+    let unlock = |job: &&Job| format!("sudo -n {variable}{} 9>&-; ", quote(&unlock.path(&job.name)));
+    let unlocks = jobs.iter().map(unlock).collect::<Vec<_>>().concat();
     format!(
         "exec 9>{process}; flock 9; echo $$ >&9; last=; quiet=0; while [ $quiet -lt {} ]; do \
          sign=$(cat {lease} 2>/dev/null) || exit 0; \
