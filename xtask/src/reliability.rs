@@ -16,7 +16,7 @@ use crate::workspace::{Profile, build, cargo, root, shown};
 /// How much.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Kills of each command and power cuts of each file system
+    /// Kills of each command, power cuts of each file system, and kills in a fleet
     #[arg(long, default_value_t = 100)]
     faults: u32,
     /// Flipped bits of each file of a small repository
@@ -58,6 +58,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut faults = long_form("faults");
     faults.env("ONGGI_FAULT_RUNS", arguments.faults.to_string()).env("ONGGI_PROGRAM", program);
     note(arguments, &timed("kills and power cuts", &mut faults)?)?;
+    for test in ["hosts", "hosts_builtin"] {
+        let mut fleet = long_form(test);
+        fleet.arg("kill::").env("ONGGI_FAULT_RUNS", arguments.faults.to_string());
+        note(arguments, &timed("kills in a fleet", &mut fleet)?)?;
+    }
     if arguments.fuzz_seconds == 0 {
         return Ok(());
     }

@@ -31,6 +31,11 @@ pub trait Bed: Send + Sync {
     /// Whether what `leave_foreign` put there still lies there.
     fn foreign_is_there(&self) -> bool;
 
+    /// What a restore is asked with.
+    fn options(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
     /// Whether one capture can be read only once, because its content flows.
     fn flows(&self) -> bool {
         false
@@ -273,7 +278,7 @@ async fn a_restore_proves_and_goes(bed: &dyn Bed) {
     for to in source.capabilities().destinations {
         let cx = bench.cx.for_run(&"r9".into(), Purpose::Drill);
         let unit = the_unit(&cx, &*source).await;
-        let request = RestoreRequest { unit: unit.clone(), to: *to, options: serde_json::Value::Null };
+        let request = RestoreRequest { unit: unit.clone(), to: *to, options: bed.options() };
         let mut restore = source.restore(&cx, &request, &stored).await.expect("a plan");
         assert!(!restore.plan().steps.is_empty());
         assert_eq!(bed.describe(), before, "a plan changes nothing");
