@@ -114,7 +114,7 @@ pub struct BbrArtifact {
 
 /// Takes over a tree of images that JCloud wrote on a backup server.
 ///
-/// Each file like <project>/<server id>/<epoch>_<image id> becomes a snapshot of that moment; the disk in it is stored, so
+/// Each file like PROJECT/SERVER/SECONDS_IMAGE becomes a snapshot of that moment; the disk in it is stored, so
 /// that what two moments share is stored once. A second import takes only what is new; nothing in the folder is changed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  onggi import jcloud-tree /mnt/backup --dry-run\n  \
