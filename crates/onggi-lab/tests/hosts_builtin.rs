@@ -12,6 +12,8 @@ mod content;
 mod economy;
 #[path = "hosts/hanging.rs"]
 mod hanging;
+#[path = "hosts/hostile.rs"]
+mod hostile;
 #[path = "hosts/kill.rs"]
 mod kill;
 #[path = "hosts/level.rs"]

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use onggi_lab::peer;
 
-use super::bed::Hub;
+use super::bed::{Hub, listed, pinned};
 use super::server::Server;
 
 /// Numbers that are equal in every run.
@@ -107,4 +109,42 @@ fn a_large_image_with_few_changes_sends_few_pieces() {
     // A byte drawn by lot lies in a chunk of 2.2 MiB on average: half of a mebibyte and what is distributed exponentially
     // around one more, weighed by its length. Three times 25 is three deviations above that, and far from all of it.
     assert!(received <= 75 << 20, "{received} bytes");
+}
+
+#[test]
+fn the_rate_of_the_hour_holds_within_a_tenth_over_ten_seconds() {
+    const RATE: f64 = (5 << 20) as f64;
+    let Some(server) = Server::start() else { return };
+    let hub = Hub::new();
+    let (data, mut noise) = (hub.path("data"), Noise(3));
+    for number in 0..8 {
+        hub.write(&format!("data/{number}"), noise.bytes(10 << 20));
+    }
+    // the first window that has the moment counts
+    let windows = "[{ at: '00:00-24:00', rate: 5MiB/s }, { at: '00:00-24:00', rate: 1GiB/s }]";
+    let keys = format!("paths: [{}]\nrate-windows: {windows}", data.display());
+    hub.configure(&pinned(&server), &keys, &[("n1", listed(&server))]);
+    hub.listen_in(&server);
+    let received = || fs::metadata(hub.path("received")).map_or(0, |status| status.len());
+    let mut samples: Vec<(Instant, u64)> = Vec::new();
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| hub.back_up_well());
+        while !run.is_finished() {
+            samples.push((Instant::now(), received()));
+            Command::new("true").status().unwrap(); // as long as it takes to start a program
+        }
+    });
+    // while content flows: after the program was sent and before the last of it
+    let end = 75 << 20;
+    samples.retain(|(_, bytes)| (1 << 20..end).contains(bytes));
+    let mut rates: Vec<f64> = Vec::new();
+    for (at, bytes) in &samples {
+        let later = samples.iter().find(|(later, _)| later.duration_since(*at) >= Duration::from_secs(10));
+        let Some((later, more)) = later else { break };
+        rates.push((more - bytes) as f64 / later.duration_since(*at).as_secs_f64() / RATE);
+    }
+    rates.sort_by(f64::total_cmp);
+    assert!(rates.len() > 10, "there are windows of ten seconds: {}", rates.len());
+    let (middle, most) = (rates[rates.len() / 2], rates[rates.len() - 1]);
+    assert!(most <= 1.1 && middle >= 0.9, "most {most:.2}, middle {middle:.2}");
 }

@@ -73,3 +73,18 @@ fn a_mount_whose_machine_is_gone_does_not_stop_the_run() {
         assert_eq!(ended.summary()["total_files_processed"], 2);
     }
 }
+
+#[test]
+fn a_root_whose_machine_is_gone_is_told_and_the_others_are_stored() {
+    let Some(server) = Server::start() else { return };
+    let hub = Hub::new();
+    hub.write("data/here/file", "x");
+    let place = hub.path("data/gone");
+    let Some(_hanging) = Hanging::mount(&place) else { return peer::skip("no file system can be mounted here") };
+    let keys = format!("paths: [{0}/gone, {0}/here]", hub.path("data").display());
+    hub.configure(&pinned(&server), &keys, &[("n1", listed(&server))]);
+    let ended = hub.onggi("backup fleet --json --timeout 60s");
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    assert!(ended.tells("stale-mount") && ended.tells("data/gone"), "{ended:?}");
+    assert_eq!(ended.summary()["total_files_processed"], 1);
+}

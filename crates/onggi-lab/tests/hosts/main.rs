@@ -3,7 +3,7 @@
 //!
 //! Without sshd or the rights of root a test says on stderr that it is skipped; with CI=true it fails.
 //!
-//! What a fleet must do, and what shows it. The modules `content`, `economy`, `hanging`, `kill`, `level`, `login`,
+//! What a fleet must do, and what shows it. The modules `content`, `economy`, `hanging`, `hostile`, `kill`, `level`, `login`,
 //! `operation` and `restore` run twice: here over the system's `ssh`, in `hosts_builtin` over the client that is built in.
 //!
 //! | | what | shown by |
@@ -16,7 +16,7 @@
 //! | A6 | enrolling twice changes nothing | `level::enrolling_makes_a_host_ready_…` |
 //! | A7 | four levels of rights | `level::each_level_reads_…`, `level::a_forced_command_…` |
 //! | A8 | a root outside the host's own list is refused and logged there | `level::a_forced_command_reads_the_hosts_own_list_…` |
-//! | A9 | a home that runs no program | `level::a_home_that_runs_no_program_…`; where there is no place at all: not tried |
+//! | A9 | a home that runs no program | `level::a_home_that_runs_no_program_…`; where there is no place at all: not shown |
 //! | A10 | hosts that a command names, and that are gone | `login::hosts_that_a_command_names_…` |
 //! | A11 | a new hub with a certificate | `trust::a_certificate_of_the_users_authority_…` |
 //! | A12 | a jump host, another port | `login::a_jump_host_and_another_port_…` |
@@ -28,22 +28,24 @@
 //! | A18 | files that vanish | `hanging::what_vanishes_…` |
 //! | A19 | files that grow | `content::a_file_that_grows_…` |
 //! | A20 | a folder that becomes a link; eight runs instead of a minute | `content::a_folder_that_becomes_a_link_…` |
-//! | A21 | a dead mount inside a root | `hanging::a_mount_whose_machine_…`; as a root: not tried |
+//! | A21 | a dead mount inside a root, and as a root | `hanging::a_mount_whose_machine_…`, `hanging::a_root_whose_machine_…` |
 //! | A22 | nothing changed: nothing is read, the same tree | `economy::what_did_not_change_…` |
 //! | A23 | ranges give what a full read gives | `economy::a_changed_file_is_the_same_…` |
 //! | A24 | an image with few changes, at a quarter of the size | `economy::a_large_image_…`; blocks below a chunk: not built |
-//! | A25 | rates by the hour | the rate over ten seconds in `out` of the program, the hours in `window` of the source; not tried here |
+//! | A25 | rates by the hour | `economy::the_rate_of_the_hour_…`; the change of the hour over a clock that tests move in `session` of the source, the change of the rate in `out` of the program |
 //! | A26, A27 | devices | `device` |
 //! | A28 | a dry run changes nothing | `operation::a_dry_run_…` |
 //! | A29 | the last good snapshot stays | `the_last_good_snapshot_stays_while_the_newest_runs_fail` of `onggi-repo` |
-//! | A30 | missed runs are seen | `missed` of the engine; starting them and alarms wait for the hub |
+//! | A30 | missed runs run once | `operation::a_host_without_a_good_snapshot_…`, `missed` of the engine; starting them and alarms wait for the hub |
 //! | A31 | no key, password or place is told to a host; by what travels instead of strace | `operation::nothing_of_the_repository_…` |
 //! | A32, A34 | a copy cut short, and where nothing can be removed | `offsite` of `onggi-repo` |
 //! | A33 | two stores of one site | `copies::two_stores_of_one_site_are_one_place` of the command line |
 //! | A35 | days of another tool, of a smaller tree | `import::days_become_snapshots_…` |
 //! | A36 | kills of hub, session and program | `kill`; a hundred points in `cargo xtask reliability`, a sample here |
 //! | A37 | speed beside rsync | `cargo xtask bench --fleet` |
-//! | | one run per host at a time | `a_unit_that_another_run_is_at_work_on_…` of the engine |
+//! | | a host that answers nonsense or nothing, or has no room | `hostile` |
+//! | | only so many hosts of one rack at once | `operation::hosts_of_one_rack_…` |
+//! | | one run per host at a time | `operation::a_host_that_another_run_reads_…` |
 //! | | whatever fails and whenever, nothing is left | `fleet` of the source: the suite of all sources over `hosts` and `device` |
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test")]
 
@@ -52,6 +54,7 @@ mod content;
 mod device;
 mod economy;
 mod hanging;
+mod hostile;
 mod import;
 mod kill;
 mod level;

@@ -3,6 +3,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 use onggi_node::pattern::{Asked, Case, Pattern, Patterns, clean};
@@ -18,6 +21,8 @@ use super::owners::{Owners, Told};
 use super::policy::Policy;
 use super::root::{lost, open_directory, open_root};
 
+/// How long the file system of a root may take to say anything.
+const ROOT_TIME: Duration = Duration::from_secs(15);
 /// Bytes of names of one directory that fit into the program's memory.
 const NAMES_BYTES_MAX: usize = 24 << 20;
 /// With so many bytes of names and attributes a message is sent, however few entries it has.
@@ -163,10 +168,22 @@ impl Walker<'_> {
         Ok(Some((root, level)))
     }
 
+    /// The file system of a machine that is gone keeps whoever asks it: another thread is the one that is kept.
+    fn await_root(&self) -> Result<(), Lost> {
+        let (told, answer) = channel();
+        let root = self.walk.root.clone();
+        thread::spawn(move || {
+            let _ = rustix::fs::lstat(root.as_slice()); // what is wrong with it is seen when it is opened
+            told.send(())
+        });
+        answer.recv_timeout(ROOT_TIME).map_err(|_| lost(Errno::TIMEDOUT))
+    }
+
     fn chain(&self) -> Result<Vec<Entry>, Lost> {
         if !self.policy.allows(&self.walk.root) {
             return Err(Lost::REFUSED);
         }
+        self.await_root()?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut at = rustix::fs::open("/", flags, Mode::empty()).map_err(lost)?;
         let names = clean(&self.walk.root);

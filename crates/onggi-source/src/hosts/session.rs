@@ -281,3 +281,84 @@ impl Driver {
         if words.is_empty() { "the connection ended".to_owned() } else { words }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use async_trait::async_trait;
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::bench::Bench;
+    use crate::carrier::Exit;
+    use crate::hosts::config::ByteRate;
+    use crate::hosts::window::Allowance;
+    use crate::source::Result;
+
+    /// A host that greets and then says nothing; what it is told is kept, each with the moment.
+    struct Silent {
+        cx: Context,
+        says: VecDeque<Bytes>,
+        rates: Arc<Mutex<Vec<(Duration, u64)>>>,
+    }
+
+    #[async_trait]
+    impl Running for Silent {
+        async fn read(&mut self) -> Result<Option<Bytes>> {
+            match self.says.pop_front() {
+                Some(piece) => Ok(Some(piece)),
+                None => std::future::pending().await,
+            }
+        }
+
+        async fn write(&mut self, bytes: Bytes) -> Result<()> {
+            let mut decoder = Decoder::default();
+            decoder.push(&bytes);
+            while let Some(frame) = decoder.next_frame().unwrap() {
+                if let Some(Request::Limits { rate }) = Request::decode(&frame).unwrap() {
+                    self.rates.lock().unwrap().push((self.cx.world.elapsed(), rate));
+                }
+            }
+            Ok(())
+        }
+
+        async fn end_input(&mut self) -> Result<()> {
+            Ok(())
+        }
+
+        async fn wait(&mut self) -> Result<Vec<Exit>> {
+            Ok(Vec::new())
+        }
+
+        fn tail(&self) -> String {
+            String::new()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_hour_is_told_to_the_host_within_two_seconds() {
+        let bench = Bench::new("r1");
+        let (cx, rates) = (&bench.cx, Arc::new(Mutex::new(Vec::new())));
+        let hello = Answer::Hello(Box::new(Hello { protocol: PROTOCOL, ..Hello::default() })).encode(false);
+        let silent = Silent { cx: cx.clone(), says: VecDeque::from([Bytes::from(hello)]), rates: rates.clone() };
+        let (_client, mut driver) = greet(cx, (Box::new(silent), Decoder::default()), 0, 0).await.unwrap();
+        // the hour that comes next has a rate, the present one has none
+        let now = TimeZone::system().to_datetime(cx.world.now());
+        let hour = (now.hour() + 1) % 24;
+        let passed = 60 * i64::from(now.minute()) + i64::from(now.second());
+        let until = Duration::from_secs(3600 - u64::try_from(passed).unwrap());
+        let at = format!("{hour:02}:00-{hour:02}:59");
+        let windows = [RateWindow { at: at.parse().unwrap(), rate: ByteRate(5 << 20) }];
+        let allowance = Allowance::default();
+        let share = allowance.join();
+        tokio::select! {
+            _ = driver.drive(cx, &share, &windows) => panic!("the host has not gone"),
+            () = cx.world.reach(cx.world.elapsed() + until + Duration::from_mins(90)) => {}
+        }
+        let told = rates.lock().unwrap().clone();
+        let told: Vec<_> = told.iter().map(|(at, rate)| (at.saturating_sub(until).as_secs(), *rate)).collect();
+        assert_eq!(told.iter().map(|(_, rate)| *rate).collect::<Vec<_>>(), [5 << 20, 0], "{told:?}");
+        assert!(told[0].0 <= 2 && told[1].0 <= 3602, "{told:?}");
+    }
+}

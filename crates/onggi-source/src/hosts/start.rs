@@ -123,7 +123,7 @@ impl Program {
              && \"$p\"; then rm -f \"$p\"; f=$d; break; fi; rm -f \"$p\"; done 2>/dev/null"
                 .to_owned(),
             "if [ -z \"$f\" ]; then echo \"ONGGI-NO-PLACE$t\"; exit 126; fi".to_owned(),
-            format!("head -c {length} >\"$f/$n.$$\" && chmod 700 \"$f/$n.$$\" && mv -f \"$f/$n.$$\" \"$f/$n\" || exit 126"),
+            format!("head -c {length} >\"$f/$n.$$\" && chmod 700 \"$f/$n.$$\" && mv -f \"$f/$n.$$\" \"$f/$n\" || {{ rm -f \"$f/$n.$$\"; exit 126; }}"),
             // Not younger ones: another hub may be sending or starting it in this moment.
             "find \"$f\" -type f -name \"onggi-node-*\" ! -name \"$n\" -mtime +0 -exec rm -f {} +".to_owned(),
             format!("{start}\"$f/$n\" {verb}"),
@@ -198,7 +198,10 @@ pub(super) async fn start(
                 return Err(Failure::new("program-blocked", SourceError::Denied(text)));
             }
             heard.clear();
-            running.write(program.bytes.clone()).await?;
+            // whoever takes nothing has ended, and says why
+            if running.write(program.bytes.clone()).await.is_err() {
+                return Err(ended(cx, &mut *running, &heard).await);
+            }
             deadline = cx.world.elapsed() + SPEAK_TIME;
         }
         let piece = tokio::select! {
