@@ -49,7 +49,7 @@ pub(super) async fn release(
         (Outcome::Kept, Purpose::Restore) => found.hand_over(cx, cloud, unit).await,
         (Outcome::Kept, Purpose::Backup) => {
             found.keep_run(source, cx, cloud, unit).await?;
-            retain(source, cx, cloud, unit).await
+            retain(source, cx, cloud, unit, source.config.keep_last()).await.map(drop)
         }
     }
 }
@@ -197,25 +197,30 @@ fn unmarked(thing: &Value) -> Map<String, Value> {
     own.into_iter().filter(|(key, _)| !key.starts_with("onggi.")).collect()
 }
 
-/// Removes stored captures beyond those that stay in the cloud, the oldest first.
-async fn retain(source: &Openstack, cx: &Context, cloud: &dyn Cloud, unit: &Unit) -> Result<()> {
+/// Removes all stored captures of a unit; `false` if there was none.
+pub(super) async fn forget_stored(source: &Openstack, cx: &Context, cloud: &dyn Cloud, unit: &Unit) -> Result<bool> {
+    Ok(retain(source, cx, cloud, unit, 0).await? > 0)
+}
+
+/// Removes stored captures beyond the newest that stay in the cloud, the oldest first. Answers the number of things that
+/// went.
+async fn retain(source: &Openstack, cx: &Context, cloud: &dyn Cloud, unit: &Unit, newest: usize) -> Result<usize> {
     let found = Found::of_unit(source, cx, cloud, unit).await?;
-    let mut stored: Vec<_> = found.images.iter().filter(|one| !mark::value(one, mark::STORED).is_empty()).collect();
-    stored.retain(|image| mark::whose(image).is_none() && image["protected"] != true);
+    let is_stored = |one: &&Value| mark::whose(one).is_none() && !mark::value(one, mark::STORED).is_empty();
+    let (protected, mut stored): (Vec<_>, Vec<_>) =
+        found.images.iter().filter(is_stored).partition(|image| image["protected"] == true);
     stored.sort_by_key(|image| created_at(image).map(std::cmp::Reverse));
-    let kept: Vec<_> =
-        stored.iter().take(source.config.keep_last()).map(|one| mark::value(one, mark::STORED)).collect();
-    let mut snapshots = Vec::new();
-    for image in stored.iter().skip(source.config.keep_last()) {
+    let over = stored.split_off(newest.min(stored.len()));
+    let kept: Vec<_> = stored.iter().chain(&protected).map(|one| mark::value(one, mark::STORED)).collect();
+    let is_over = |one: &&Value| is_stored(one) && !kept.contains(&mark::value(one, mark::STORED));
+    let mut snapshots: Vec<_> = found.snapshots.iter().filter(is_over).map(|one| text(one, "id").to_owned()).collect();
+    let number = over.len() + snapshots.len();
+    for image in over {
         snapshots.extend(mapped(image));
         api::delete_image(cx, cloud, text(image, "id")).await?;
     }
-    let is_over = |one: &&Value| {
-        let run = mark::value(one, mark::STORED);
-        mark::whose(one).is_none() && !run.is_empty() && !kept.contains(&run)
-    };
-    snapshots.extend(found.snapshots.iter().filter(is_over).map(|one| text(one, "id").to_owned()));
-    drop_snapshots(cx, cloud, snapshots).await
+    drop_snapshots(cx, cloud, snapshots).await?;
+    Ok(number)
 }
 
 /// What lies in one project of runs that ended early.

@@ -33,6 +33,8 @@ pub(super) struct State {
     files: BTreeMap<String, Vec<u8>>,
     volumes: BTreeMap<String, Value>,
     pub(super) snapshots: BTreeMap<String, Value>,
+    /// Volumes are files: of a snapshot that follows another one no volume can be made.
+    pub(super) refuses_chains: bool,
     made: usize,
 }
 
@@ -276,7 +278,8 @@ fn volume(state: &mut State, method: &Method, parts: &[&str], query: &str, body:
             let id = state.id(key);
             let mut made = body[key].clone();
             made["id"] = json!(id);
-            made["status"] = json!("available");
+            let is_chained = state.refuses_chains && key == "volume" && state.snapshots.len() > 1;
+            made["status"] = json!(if is_chained { "error" } else { "available" });
             let all = if key == "volume" { &mut state.volumes } else { &mut state.snapshots };
             all.insert(id, made.clone());
             (202, json!({ key: made }))

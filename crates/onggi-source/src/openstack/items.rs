@@ -192,7 +192,16 @@ pub(super) async fn export(
     let from = json!({ "snapshot_id": snapshot, "name": mark::name(cx, snapshot), "metadata": marks });
     let volume = api::create_volume(cx, cloud, from).await?;
     let id = text(&volume, "id").to_owned();
-    await_block(source, cx, cloud, "volume", &id, "available").await?;
+    if let Err(error) = await_block(source, cx, cloud, "volume", &id, "available").await {
+        clean::drop_export(cx, cloud, &id).await?;
+        return Err(match error {
+            SourceError::Incomplete(text) => SourceError::Incomplete(format!(
+                "{text}: Cinder could not copy snapshot {snapshot}; its log says why. Older snapshots of the volume are \
+                 one reason, where volumes are files"
+            )),
+            error => error,
+        });
+    }
     let image = api::image_of_volume(cx, cloud, &id, &clean::export_name(cx, &id)).await?;
     await_block(source, cx, cloud, "volume", &id, "available").await?;
     let image = api::image(cx, cloud, &image).await?;
@@ -215,13 +224,30 @@ impl Taken<'_> {
         Ok(moment.unwrap_or(self.at))
     }
 
+    /// Makes an image of a snapshot, if need be without the older copies in the cloud: a back end of files cannot read
+    /// a snapshot that follows another one since it refuses files that have a backing file (CVE-2024-32498).
+    async fn exported(&self, cx: &Context, snapshot: &str) -> Result<(Value, String)> {
+        let cloud = &*self.cloud;
+        match export(self.source, cx, cloud, &self.unit, snapshot).await {
+            Err(failed @ SourceError::Incomplete(_)) => {
+                // They are in the repository, and this run's snapshot is a newer copy.
+                cx.monitor.progress(Progress::Phase("removing older snapshots, which hide this one".to_owned()));
+                if !clean::forget_stored(self.source, cx, cloud, &self.unit).await? {
+                    return Err(failed);
+                }
+                export(self.source, cx, cloud, &self.unit, snapshot).await
+            }
+            done => done,
+        }
+    }
+
     /// Brings one disk in.
     async fn disk(&self, place: &Place<'_>, number: usize) -> Result<Disk> {
         let (cx, part) = (place.cx, &self.parts[number]);
         let (image, export) = match &part.from {
             From::Image(id) => (readable(self.source, cx, &*self.cloud, &self.unit, id).await?, None),
             From::Snapshot(id) => {
-                let (image, volume) = export(self.source, cx, &*self.cloud, &self.unit, id).await?;
+                let (image, volume) = self.exported(cx, id).await?;
                 (image, Some(volume))
             }
         };

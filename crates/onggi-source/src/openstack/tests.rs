@@ -100,6 +100,34 @@ async fn the_newest_stay_in_the_cloud_and_older_ones_go() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn older_copies_go_when_the_cloud_cannot_read_a_snapshot_beside_them() {
+    let bed = CloudBed::new("{cloud: c, cloud-keep-last: 2}");
+    bed.cloud.state().refuses_chains = true;
+    for run in ["r1", "r2"] {
+        bed.back_up(run).await;
+    }
+    let described = bed.describe();
+    assert!(!described.contains("onggi-r1-"), "{described}");
+    assert!(described.contains("onggi-r2-"), "{described}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn snapshots_of_a_protected_image_stay() {
+    let bed = CloudBed::new("{cloud: c, cloud-keep-last: 0}");
+    bed.back_up("r1").await;
+    assert!(!bed.describe().contains("onggi-r1-"));
+    let bed = CloudBed::new("{cloud: c, cloud-keep-last: 1}");
+    bed.back_up("r1").await;
+    let made = |id: &String| id.starts_with("image-");
+    for (_, image) in bed.cloud.state().images.iter_mut().filter(|(id, _)| made(id)) {
+        image["protected"] = json!(true);
+    }
+    let before = bed.cloud.state().snapshots.len();
+    bed.back_up("r2").await;
+    assert_eq!(bed.cloud.state().snapshots.len(), before + 1, "{}", bed.describe());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_dead_run_left_is_found_and_stored_by_another_process() {
     let bed = CloudBed::new("{cloud: c}");
     let dead = Bench::new("r1");
