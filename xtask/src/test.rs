@@ -36,6 +36,9 @@ const PACKAGES: &[(&str, &str)] = &[
 /// What `lab/peers/up` must bring. rustic takes long to build and is used where it is.
 const PEERS: &[&str] = &["restic", "restic-0.14", "rclone"];
 
+/// Tests at once for each processor: those that take long wait for services, connections and clocks.
+const THREADS_PER_PROCESSOR: usize = 3;
+
 /// What of the tests.
 #[derive(clap::Args, Default)]
 pub struct Arguments {
@@ -60,6 +63,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut command = cargo("test");
     // One run names every test that fails; nobody wants to wait for the second fault behind the first.
     command.args(["--workspace", "--no-fail-fast"]).args(&arguments.rest);
+    if std::env::var_os("RUST_TEST_THREADS").is_none() {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        command.env("RUST_TEST_THREADS", (THREADS_PER_PROCESSOR * processors).to_string());
+    }
     command.env("ONGGI_PROGRAM", programs.join("onggi")).env("ONGGI_NODE_PROGRAM", programs.join("onggi-node"));
     execute(&mut command)
 }

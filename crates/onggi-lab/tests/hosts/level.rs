@@ -198,6 +198,30 @@ fn a_home_that_runs_no_program_is_passed_over_for_another_place() {
 }
 
 #[test]
+fn a_host_without_a_place_that_runs_programs_is_blocked_and_all_places_are_named() {
+    let Some(server) = Server::start() else { return };
+    let hub = Hub::new();
+    hub.write("data/file", "x");
+    hub.configure_one(&server, "");
+    hub.own_program();
+    let places = ["/var/tmp", "/dev/shm", "/run"];
+    let mounts = places.map(|place| format!("mount -t tmpfs -o noexec none {place} || exit 99\n")).concat();
+    let script = format!("{mounts}export XDG_CACHE_HOME=/var/tmp/cache\neval \"$SSH_ORIGINAL_COMMAND\"\n");
+    hub.write("closed", script);
+    // the mounts are seen by nobody else
+    let command = format!("unshare --mount sh {}", hub.path("closed").display());
+    fs::write(server.path("authorized"), format!("command=\"{command}\" {}\n", server.public("client"))).unwrap();
+    let ended = hub.back_up();
+    if ended.tells("status 99") || ended.tells("unshare") {
+        return peer::say("no file system can be mounted here");
+    }
+    assert!(ended.code == Some(13) && ended.tells("program-blocked"), "{ended:?}");
+    for place in ["/var/tmp/cache/onggi", "/var/tmp/onggi-0", "/dev/shm/onggi-0", "/run/user/0/onggi"] {
+        assert!(ended.tells(place), "{place}: {ended:?}");
+    }
+}
+
+#[test]
 fn enrolling_makes_a_host_ready_and_twice_changes_nothing() {
     let Some(server) = Server::start() else { return };
     let Some(user) = User::make("onggi-enroll") else { return };

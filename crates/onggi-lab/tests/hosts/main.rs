@@ -16,7 +16,7 @@
 //! | A6 | enrolling twice changes nothing | `level::enrolling_makes_a_host_ready_…` |
 //! | A7 | four levels of rights | `level::each_level_reads_…`, `level::a_forced_command_…` |
 //! | A8 | a root outside the host's own list is refused and logged there | `level::a_forced_command_reads_the_hosts_own_list_…` |
-//! | A9 | a home that runs no program | `level::a_home_that_runs_no_program_…`; where there is no place at all: not shown |
+//! | A9 | a home that runs no program, and no place that does | `level::a_home_that_runs_no_program_…`, `level::a_host_without_a_place_…` |
 //! | A10 | hosts that a command names, and that are gone | `login::hosts_that_a_command_names_…` |
 //! | A11 | a new hub with a certificate | `trust::a_certificate_of_the_users_authority_…` |
 //! | A12 | a jump host, another port | `login::a_jump_host_and_another_port_…` |

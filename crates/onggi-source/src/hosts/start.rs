@@ -117,12 +117,14 @@ impl Program {
         [
             format!("u=$(id -u); n={name}; i={INSTALLED}/$n; if [ -x $i ]; then {start}$i {verb}; fi"),
             format!("for d in {places}; do if [ -x \"$d/$n\" ] && [ -O \"$d/$n\" ]; then {start}\"$d/$n\" {verb}; fi; done"),
-            "echo \"ONGGI-SEND $(uname -s) $(uname -m)\"; umask 077; f=; t=".to_owned(),
+            "umask 077; f=; t=".to_owned(),
             format!("for d in {places}; do t=\"$t $d\"; p=\"$d/probe.$$\""),
             "if mkdir -p \"$d\" && [ -O \"$d\" ] && chmod 700 \"$d\" && printf \"#!/bin/sh\\n\" >\"$p\" && chmod 700 \"$p\" \
              && \"$p\"; then rm -f \"$p\"; f=$d; break; fi; rm -f \"$p\"; done 2>/dev/null"
                 .to_owned(),
             "if [ -z \"$f\" ]; then echo \"ONGGI-NO-PLACE$t\"; exit 126; fi".to_owned(),
+            // Asked for only when there is a place: what ends while it is sent to loses what it said.
+            "echo \"ONGGI-SEND $(uname -s) $(uname -m)\"".to_owned(),
             format!("head -c {length} >\"$f/$n.$$\" && chmod 700 \"$f/$n.$$\" && mv -f \"$f/$n.$$\" \"$f/$n\" || {{ rm -f \"$f/$n.$$\"; exit 126; }}"),
             // Not younger ones: another hub may be sending or starting it in this moment.
             "find \"$f\" -type f -name \"onggi-node-*\" ! -name \"$n\" -mtime +0 -exec rm -f {} +".to_owned(),

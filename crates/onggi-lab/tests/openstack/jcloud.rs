@@ -1,0 +1,171 @@
+//! `onggi jcloud` from the script's own file: same names and folders on the backup server, and nothing lost on the way.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use onggi_lab::openstack::Openstack;
+use onggi_lab::program::{self, Ended};
+use onggi_lab::service::Sshd;
+use sha2::{Digest as _, Sha256, Sha512};
+use tempfile::TempDir;
+
+struct Desk<'a> {
+    lab: &'a Openstack,
+    place: TempDir,
+    project: &'static str,
+}
+
+impl<'a> Desk<'a> {
+    fn new(lab: &'a Openstack, sshd: &Sshd, project: &'static str, more: &str) -> Self {
+        let desk = Self { lab, place: tempfile::tempdir().unwrap(), project };
+        for name in ["home", "staging", "backup"] {
+            fs::create_dir(desk.path(name)).unwrap();
+        }
+        sshd.introduce(&desk.path("home"));
+        let shown = |name: &str| desk.path(name).display().to_string();
+        let text = format!(
+            "PATH_TO_JOBLIST=joblist\nPATH_TO_SNAPSHOT_DIR={}\nPATH_TO_SNAPSHOT_WITH_METADATA_DIR={}\n\
+             PATH_TO_SNAPSHOT_BACKUP_DIR={}\nPATH_TO_SNAPSHOT_BACKUP_DIR_REMOTE={}\nPATH_TO_PRIVATE_KEY={}\n\
+             PATH_TO_OPENRC_FILE={}\nMAX_COUNT_OF_SNAPSHOT=1\nIPADDRESS_REMOTE=127.0.0.1\nUSERNAME_REMOTE={}\n\
+             PORT_REMOTE={}\nBANDWIDTH_LIMIT=500000\nTIMELIMIT=3600\nPROJECT_NAME={project}\nACCOUNT_NAME=demo\n{more}",
+            lab.file("glance/images").display(),
+            shown("staging"),
+            shown("backup"),
+            shown("backup"),
+            sshd.key().display(),
+            lab.file("openrc").display(),
+            sshd.user(),
+            sshd.port(),
+        );
+        fs::write(desk.path(".env"), text).unwrap();
+        desk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.place.path().join(name)
+    }
+
+    fn run(&self) -> Ended {
+        let mut command = Command::new(program::onggi());
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.path("home"));
+        command.current_dir(self.place.path()).args(["jcloud", "--env", ".env", "--strict"]);
+        Ended::of(command.output().unwrap())
+    }
+
+    /// The files on the backup server of a server, with their content.
+    fn files(&self, server: &str) -> BTreeMap<String, Vec<u8>> {
+        let folder = self.path("backup/staging").join(self.project).join(server);
+        let entries = fs::read_dir(folder).into_iter().flatten().map(Result::unwrap);
+        entries.map(|one| (one.file_name().into_string().unwrap(), fs::read(one.path()).unwrap())).collect()
+    }
+
+    fn joblist(&self, ids: &[&str]) {
+        fs::write(self.path("joblist"), ids.iter().map(|id| format!("{id}\n")).collect::<String>()).unwrap();
+    }
+
+    fn images(&self, of: &str) -> Vec<String> {
+        let listed = self.lab.json(&["image", "list", "--private"]);
+        let names = listed.as_array().unwrap().iter().map(|one| one["Name"].as_str().unwrap().to_owned());
+        names.filter(|name| name.starts_with("snapshot__") && name.contains(of)).collect()
+    }
+}
+
+#[test]
+fn the_scripts_work_is_done_from_its_own_file() {
+    let Some(lab) = Openstack::start() else { return };
+    let Some(sshd) = Sshd::start() else { return };
+    let desk = Desk::new(&lab, &sshd, "demo", "");
+    let (vm1, vol1) = (lab.id("server", "vm1"), lab.id("server", "vol1"));
+    let unknown = "00000000-0000-4000-8000-000000000000";
+    // Somebody's own image of the same server, with the id in its name.
+    lab.client(&["server", "image", "create", "--wait", "--name", &format!("before upgrade of {vm1}"), "vm1"]);
+    desk.joblist(&[&vm1, unknown]);
+    let first = desk.run().expect(0);
+    assert!(first.tells("the cloud has none"), "{first:?}");
+    assert_eq!(desk.files(&vm1), BTreeMap::new(), "the newest stays in the cloud");
+    let made = desk.images(&vm1);
+    assert_eq!(made.len(), 1, "{made:?}");
+    let saved = desk.path("saved");
+    lab.client(&["image", "save", "--file", saved.to_str().unwrap(), &made[0]]);
+    let (image, epoch) = (lab.id("image", &made[0]), made[0].rsplit("__").next().unwrap().to_owned());
+    desk.joblist(&[&vm1]);
+    desk.run().expect(0);
+    let files = desk.files(&vm1);
+    let name = format!("{epoch}_{image}");
+    assert_eq!(files.keys().collect::<Vec<_>>(), [&name, &format!("{name}.json")]);
+    let content = &files[&name];
+    assert_eq!(Sha256::digest(content), Sha256::digest(fs::read(&saved).unwrap()));
+    let said: serde_json::Value = serde_json::from_slice(&files[&format!("{name}.json")]).unwrap();
+    assert_eq!(said["sha512"], Sha512::digest(content).iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    desk.joblist(&[&vm1]);
+    desk.run().expect(0);
+    assert_eq!(desk.files(&vm1).len(), 2, "MAX_COUNT_OF_SNAPSHOT captures stay");
+    assert!(!desk.files(&vm1).contains_key(&name), "and they are the newest");
+    assert!(lab.client(&["image", "list"]).contains("before upgrade of"));
+    a_server_on_a_volume_is_moved_with_its_bytes(&desk, &vol1);
+    the_tree_is_imported(&desk);
+    for image in desk.images("") {
+        lab.client(&["image", "delete", &image]);
+    }
+}
+
+fn a_server_on_a_volume_is_moved_with_its_bytes(desk: &Desk<'_>, vol1: &str) {
+    desk.joblist(&[vol1]);
+    desk.run().expect(0);
+    // Cinder on NFS reads a snapshot out only while it is the volume's only one: the newest is made afterwards.
+    let ended = desk.run_listed(vol1);
+    let files = desk.files(vol1);
+    if files.is_empty() {
+        assert_eq!(ended.code, Some(3), "what could not be moved is told: {ended:?}");
+        return;
+    }
+    assert!(files.iter().any(|(name, content)| !name.ends_with(".json") && content.len() > 1 << 20), "{ended:?}");
+}
+
+impl Desk<'_> {
+    fn run_listed(&self, id: &str) -> Ended {
+        self.joblist(&[id]);
+        self.run()
+    }
+}
+
+fn the_tree_is_imported(desk: &Desk<'_>) {
+    fs::write(desk.path("password"), "of this place").unwrap();
+    let mut mode = Command::new("chmod");
+    assert!(mode.arg("600").arg(desk.path("password")).status().unwrap().success());
+    let run = |words: &[&str]| {
+        let mut command = Command::new(program::onggi());
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", desk.path("home"));
+        command.arg("--repo").arg(desk.path("repository")).arg("--password-file").arg(desk.path("password"));
+        Ended::of(command.args(words).output().unwrap())
+    };
+    run(&["init"]).expect(0);
+    let backup = desk.path("backup");
+    let taken = run(&["import", "jcloud-tree", backup.to_str().unwrap(), "--json"]).expect(0);
+    let count = taken.out.lines().filter(|line| line.contains("\"summary\"")).count();
+    assert!(count >= 1, "{taken:?}");
+    let again = run(&["import", "jcloud-tree", backup.to_str().unwrap(), "--json"]).expect(0);
+    assert_eq!(again.out.lines().filter(|line| line.contains("\"summary\"")).count(), 0, "{again:?}");
+    let listed = run(&["ls", "latest"]).expect(0).out;
+    assert!(listed.contains("root.raw"), "{listed}");
+}
+
+#[test]
+fn a_time_limit_leaves_the_rest_of_the_list_to_the_next_run() {
+    let Some(lab) = Openstack::start() else { return };
+    let Some(sshd) = Sshd::start() else { return };
+    let desk = Desk::new(&lab, &sshd, "demo", "TIMELIMIT=1\n");
+    let (vm1, vm2) = (lab.id("server", "vm1"), lab.id("server", "vm2"));
+    desk.joblist(&[&vm1, &vm2]);
+    desk.run().expect(3);
+    assert_eq!(fs::read_to_string(desk.path("joblist")).unwrap(), format!("{vm2}\n"));
+    assert_eq!((desk.images(&vm1).len(), desk.images(&vm2).len()), (1, 0));
+    desk.run().expect(0);
+    assert_eq!(fs::read_to_string(desk.path("joblist")).unwrap(), "");
+    assert_eq!((desk.images(&vm1).len(), desk.images(&vm2).len()), (1, 1));
+    for image in desk.images("") {
+        lab.client(&["image", "delete", &image]);
+    }
+}
