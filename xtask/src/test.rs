@@ -4,9 +4,11 @@
 //! tests that use them. What cannot come is named, and the tests that need it say that they skip. With CI=true nothing
 //! may be missing.
 
-use std::process::Command;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::workspace::{self, Profile, cargo, in_ci, installed, root, run as execute};
 
@@ -39,6 +41,9 @@ const PEERS: &[&str] = &["restic", "restic-0.14", "rclone"];
 /// Tests at once for each processor: those that take long wait for services, connections and clocks.
 const THREADS_PER_PROCESSOR: usize = 3;
 
+/// The test program that waits for one cloud for many minutes, and the module of its tests.
+const ASIDE: [&str; 2] = ["openstack", "real_cloud::"];
+
 /// What of the tests.
 #[derive(clap::Args, Default)]
 pub struct Arguments {
@@ -60,15 +65,53 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         bail!("nothing may be skipped here");
     }
     let programs = workspace::build(&["onggi", "onggi-node"], Profile::Dev)?;
-    let mut command = cargo("test");
+    let tests = || {
+        let mut command = cargo("test");
+        command.arg("--workspace");
+        command.env("ONGGI_PROGRAM", programs.join("onggi")).env("ONGGI_NODE_PROGRAM", programs.join("onggi-node"));
+        command
+    };
+    let mut all = tests();
     // One run names every test that fails; nobody wants to wait for the second fault behind the first.
-    command.args(["--workspace", "--no-fail-fast"]).args(&arguments.rest);
+    all.arg("--no-fail-fast").args(&arguments.rest);
     if std::env::var_os("RUST_TEST_THREADS").is_none() {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        command.env("RUST_TEST_THREADS", (THREADS_PER_PROCESSOR * processors).to_string());
+        all.env("RUST_TEST_THREADS", (THREADS_PER_PROCESSOR * processors).to_string());
     }
-    command.env("ONGGI_PROGRAM", programs.join("onggi")).env("ONGGI_NODE_PROGRAM", programs.join("onggi-node"));
-    execute(&mut command)
+    if !arguments.rest.is_empty() {
+        return execute(&mut all);
+    }
+    execute(tests().arg("--no-run"))?;
+    let aside = Aside::start(tests().args(["--test", ASIDE[0]]), &programs.join("tests-aside.log"))?;
+    let done = execute(all.args(["--", "--skip", ASIDE[1]]));
+    aside.wait().and(done)
+}
+
+/// Tests that run beside others, and what they say.
+struct Aside {
+    running: Child,
+    shown: String,
+    said: PathBuf,
+}
+
+impl Aside {
+    /// Starts them; what they say goes to a file.
+    fn start(command: &mut Command, said: &Path) -> Result<Self> {
+        let shown = workspace::shown(command);
+        let file = File::create(said).with_context(|| format!("create {}", said.display()))?;
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        println!("beside the others: {shown}");
+        let running = command.spawn().with_context(|| format!("start {shown}"))?;
+        Ok(Self { running, shown, said: said.to_owned() })
+    }
+
+    /// Waits for their end and shows what they said.
+    fn wait(mut self) -> Result<()> {
+        let status = self.running.wait().with_context(|| format!("wait for {}", self.shown))?;
+        println!("\n{}\n{}", self.shown, std::fs::read_to_string(&self.said).unwrap_or_default());
+        ensure!(status.success(), "{} ended with {status}", self.shown);
+        Ok(())
+    }
 }
 
 /// Installs what is not there and returns what could not be.

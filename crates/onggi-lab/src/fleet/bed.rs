@@ -164,7 +164,8 @@ impl Bed {
     pub fn rsync_of_day(&self, day: u32) -> Command {
         let mut command = self.rsync_from(&self.server.port());
         if let Some(before) = day.checked_sub(1) {
-            command.arg(format!("--link-dest=../day-{before}"));
+            // From the root: Debian's rsync 3.2.7 takes no basis of a folder above since CVE-2024-12086 was mended.
+            command.arg(format!("--link-dest={}", self.dated().join(format!("day-{before}")).display()));
         }
         command.arg(self.address()).arg(self.dated().join(format!("day-{day}")));
         command

@@ -7,7 +7,7 @@ use std::fs;
 use onggi_lab::openstack::Openstack;
 use sha2::{Digest as _, Sha256};
 
-use crate::rig::Rig;
+use super::rig::Rig;
 
 #[test]
 fn servers_are_stored_restored_and_nothing_is_left_behind() {

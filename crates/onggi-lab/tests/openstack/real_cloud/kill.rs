@@ -2,7 +2,7 @@
 
 use onggi_lab::openstack::Openstack;
 
-use crate::rig::Rig;
+use super::rig::Rig;
 
 #[test]
 fn a_run_that_is_killed_while_a_volume_is_read_out_leaves_nothing_behind() {

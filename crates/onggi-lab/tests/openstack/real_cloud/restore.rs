@@ -2,7 +2,7 @@
 
 use onggi_lab::openstack::Openstack;
 
-use crate::rig::Rig;
+use super::rig::Rig;
 
 #[test]
 fn a_server_comes_back_in_its_place_elsewhere_and_on_a_volume() {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use onggi_lab::openstack::Openstack;
 
-use crate::rig::Rig;
+use super::rig::Rig;
 
 #[test]
 fn a_cloud_that_refuses_is_told_and_left_clean() {

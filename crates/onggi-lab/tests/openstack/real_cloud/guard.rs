@@ -2,7 +2,7 @@
 
 use onggi_lab::openstack::Openstack;
 
-use crate::rig::Rig;
+use super::rig::Rig;
 
 #[test]
 fn nothing_that_others_made_is_ever_removed() {
