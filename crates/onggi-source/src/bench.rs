@@ -102,6 +102,11 @@ impl Seen {
         lines
     }
 
+    /// What the problems so far say, in the order in which they came.
+    pub fn problem_texts(&self) -> Vec<String> {
+        lock(&self.problems).iter().map(|problem| problem.text.clone()).collect()
+    }
+
     /// How many items were passed over for this reason.
     pub fn passed(&self, wanted: &str) -> u64 {
         let count = |progress: &Progress| match progress {

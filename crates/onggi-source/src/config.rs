@@ -147,7 +147,8 @@ impl SourceConfig {
     /// The secrets that it names, by key.
     pub fn secrets(&self) -> Vec<(&'static str, &SecretReference)> {
         match self {
-            Self::Paths(_) | Self::Command(_) | Self::Hosts(_) => Vec::new(),
+            Self::Paths(_) | Self::Command(_) => Vec::new(),
+            Self::Hosts(config) => config.secrets(),
             Self::Etcd(config) => config.secrets(),
             Self::Device(config) => config.secrets(),
             Self::Database(config) => config.secrets(),

@@ -68,8 +68,7 @@ impl Hosts {
 
     /// The hosts of the inventory as it is now, by name.
     pub async fn hosts(&self, cx: &Context) -> Result<&BTreeMap<String, Host>> {
-        let Surroundings { working_directory, launcher, .. } = &self.surroundings;
-        let load = || inventory::load(cx, &self.config, working_directory, &**launcher);
+        let load = || inventory::load(cx, &self.config, &self.surroundings);
         self.inventory.get_or_try_init(load).await
     }
 

@@ -18,6 +18,7 @@ mod error;
 #[cfg(test)]
 mod fake;
 pub mod image;
+pub(crate) mod inventory;
 mod items;
 pub mod jcloud;
 pub mod jcloud_tree;
@@ -45,6 +46,7 @@ use self::client::Client;
 use self::cloud::{Ask, Cloud, Service, pages, text};
 pub use self::config::{Encoding, Encrypted, Excluded, Freeze, Included, Openrc, OpenrcMode, OpenstackConfig, Volumes};
 use self::credential::Credential;
+pub use self::inventory::{CloudInventory, Floating, Listing, NamedBy};
 pub use self::orphan::Orphan;
 pub use self::restore::{Boot, Mode, RestoreOptions};
 use crate::config::Surroundings;

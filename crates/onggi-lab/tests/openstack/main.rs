@@ -25,12 +25,14 @@
 //! | 20 | `restore::…restic_reads_…` |
 //! | 21 | `onggi-source/tests/image`, `image_memory` |
 //! | nothing of others | `guard` |
+//! | hosts of a fleet out of the cloud | `inventory` |
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test")]
 
 /// `cargo xtask test` leaves these out by this name and runs them beside all others.
 mod real_cloud {
     mod fault;
     mod guard;
+    mod inventory;
     mod jcloud;
     mod kill;
     mod restore;

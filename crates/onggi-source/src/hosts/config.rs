@@ -11,8 +11,10 @@ use super::preset;
 use super::window::RateWindow;
 use crate::config::{ConfigFault, Outline};
 use crate::hook::{self, Hook};
+use crate::openstack::CloudInventory;
 use crate::paths::RootPath;
 use crate::quantity::{ByteCount, Period};
+use crate::secret::SecretReference;
 
 /// Machines that are reached over SSH; each is a unit.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -65,7 +67,7 @@ pub struct HostsConfig {
     pub nice: u8,
 }
 
-/// Where a list of hosts comes from: a file, or a command.
+/// Where a list of hosts comes from: a file, a command, or a cloud.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Inventory {
@@ -73,6 +75,8 @@ pub struct Inventory {
     pub file: Option<PathBuf>,
     /// Program and arguments that write names of hosts: JSON, or one per line.
     pub command: Vec<String>,
+    /// Servers or hypervisors of an OpenStack.
+    pub openstack: Option<Box<CloudInventory>>,
     /// Where the name is in each element of a JSON list, as a pointer: `/Name`.
     pub name: Option<String>,
     /// Where the address is; else the name is the address.
@@ -272,7 +276,33 @@ fn nicest() -> u8 {
     19
 }
 
+impl Inventory {
+    fn faults(&self, number: usize) -> Vec<ConfigFault> {
+        let key = format!("inventory[{number}]");
+        let named = [self.file.is_some(), !self.command.is_empty(), self.openstack.is_some()];
+        let mut faults = Vec::new();
+        if named.iter().filter(|is_named| **is_named).count() != 1 {
+            let text = "it is not one of file, command and openstack";
+            let remedy = "write `file: PATH`, `command: [PROGRAM]` or `openstack: { cloud: NAME }`";
+            faults.push(ConfigFault::new(&key, text, remedy));
+        }
+        let Some(cloud) = &self.openstack else { return faults };
+        if self.name.is_some() || self.address.is_some() {
+            let text = "`name` and `address` point into a command's JSON";
+            faults.push(ConfigFault::new(&key, text, "write `named-by` and `network` below `openstack`"));
+        }
+        let below = |fault: ConfigFault| ConfigFault { key: format!("{key}.openstack.{}", fault.key), ..fault };
+        faults.extend(cloud.faults().into_iter().map(below));
+        faults
+    }
+}
+
 impl HostsConfig {
+    pub(crate) fn secrets(&self) -> Vec<(&'static str, &SecretReference)> {
+        let clouds = self.inventory.iter().filter_map(|one| one.openstack.as_deref());
+        clouds.filter_map(CloudInventory::secret).map(|secret| ("inventory.openstack.password", secret)).collect()
+    }
+
     pub(crate) fn outline(&self) -> Outline {
         Outline {
             excludes: self.exclude.clone(),
@@ -315,17 +345,7 @@ impl HostsConfig {
         if self.nice > 19 {
             wrong("nice", "there is no such level", "write 0 to 19");
         }
-        for (number, one) in
-            self.inventory.iter().enumerate().filter(|(_, one)| one.file.is_some() != one.command.is_empty())
-        {
-            let text =
-                if one.file.is_some() { "it is both a file and a command" } else { "it is neither file nor command" };
-            faults.push(ConfigFault::new(
-                format!("inventory[{number}]"),
-                text,
-                "write `file: PATH` or `command: [PROGRAM]`",
-            ));
-        }
+        faults.extend(self.inventory.iter().enumerate().flat_map(|(number, one)| one.faults(number)));
         for (key, names) in &self.presets {
             for name in names.iter().filter(|name| preset::paths(name).is_none()) {
                 let known = preset::names().collect::<Vec<_>>().join(", ");

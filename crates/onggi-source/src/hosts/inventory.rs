@@ -1,4 +1,4 @@
-//! The hosts that there are now: from files and commands, joined by name, each with what it has otherwise.
+//! The hosts that there are now: from files, commands and clouds, joined by name, each with what it has otherwise.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,8 +8,10 @@ use serde_json::Value;
 use super::config::{Become, Dump, HostsConfig, Inventory, InventoryFile, Listed};
 use super::preset;
 use crate::carrier::{Launch, Launcher, output};
+use crate::config::Surroundings;
 use crate::context::Context;
 use crate::hook::Hook;
+use crate::openstack::inventory::{CloudHost, told};
 use crate::paths::RootPath;
 use crate::source::{Result, SourceError};
 
@@ -55,14 +57,17 @@ impl Host {
 pub(super) async fn load(
     cx: &Context,
     config: &HostsConfig,
-    directory: &Path,
-    launcher: &dyn Launcher,
+    surroundings: &Surroundings,
 ) -> Result<BTreeMap<String, Host>> {
     let mut listed: BTreeMap<String, Listed> = BTreeMap::new();
-    for inventory in &config.inventory {
-        let mut found = match &inventory.file {
-            Some(file) => read_file(&directory.join(file))?,
-            None => ask(cx, inventory, launcher).await?,
+    for (number, inventory) in config.inventory.iter().enumerate() {
+        let mut found = match (&inventory.file, &inventory.openstack) {
+            (Some(file), _) => read_file(&surroundings.working_directory.join(file))?,
+            (None, Some(cloud)) => {
+                let found = cloud.hosts(cx, surroundings).await;
+                of_cloud(cx, found.map_err(|error| named(&format!("inventory[{number}].openstack"), error))?)
+            }
+            (None, None) => ask(cx, inventory, &*surroundings.launcher).await?,
         };
         for host in found.values_mut() {
             for (label, value) in &inventory.labels {
@@ -87,6 +92,32 @@ fn check_name(name: &str) -> Result<()> {
         return Err(SourceError::Refused(format!("{name:?} is no name of a host")));
     }
     Ok(())
+}
+
+/// Says which list it was that failed.
+fn named(list: &str, error: SourceError) -> SourceError {
+    let with = |text: String| format!("{list}: {text}");
+    match error {
+        SourceError::Unreachable(text) => SourceError::Unreachable(with(text)),
+        SourceError::Denied(text) => SourceError::Denied(with(text)),
+        SourceError::Configuration(text) => SourceError::Configuration(with(text)),
+        SourceError::Refused(text) => SourceError::Refused(with(text)),
+        SourceError::Incomplete(text) => SourceError::Incomplete(with(text)),
+        other => other,
+    }
+}
+
+/// Machines of a cloud; their names are whatever somebody wrote there.
+fn of_cloud(cx: &Context, found: Vec<CloudHost>) -> BTreeMap<String, Listed> {
+    let mut listed = BTreeMap::new();
+    for CloudHost { name, address, labels } in found {
+        if check_name(&name).is_err() {
+            told(cx, format!("{name:?} is no name of a host: rename it, exclude it, or write `named-by: id`"));
+            continue;
+        }
+        listed.insert(name, Listed { address: Some(address), labels, ..Listed::default() });
+    }
+    listed
 }
 
 fn read_file(file: &Path) -> Result<BTreeMap<String, Listed>> {

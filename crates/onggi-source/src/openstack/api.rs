@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::percent::escape;
 
 /// The highest microversion of Nova that answers are understood in.
-const COMPUTE: u32 = 90;
+pub(super) const COMPUTE: u32 = 90;
 /// The last one that names a server's flavor by its id.
 const FLAVOR_ID: u32 = 46;
 /// The first one in which an action's events can be read by the project itself.

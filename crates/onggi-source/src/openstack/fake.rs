@@ -1,6 +1,6 @@
 //! A cloud in memory: one project, a server with a volume beside its root disk, and all that a run may make there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -35,6 +35,10 @@ pub(super) struct State {
     pub(super) snapshots: BTreeMap<String, Value>,
     /// Volumes are files: of a snapshot that follows another one no volume can be made.
     pub(super) refuses_chains: bool,
+    /// What else is listed, by path; with anything in it, the cloud has networks.
+    pub(super) lists: BTreeMap<String, Vec<Value>>,
+    /// Paths that the login may not ask.
+    pub(super) withheld: BTreeSet<String>,
     made: usize,
 }
 
@@ -135,6 +139,13 @@ impl FakeCloud {
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         let body = ask.body.clone().unwrap_or_default();
         let mut state = self.state();
+        if state.withheld.contains(path) {
+            return (403, json!({ "forbidden": { "message": "Policy does not allow it" } }));
+        }
+        if let ("GET", Some(things)) = (ask.method.as_str(), state.lists.get(path)) {
+            let key = parts[0].trim_start_matches("os-").replace('-', "_");
+            return (200, json!({ key: things }));
+        }
         match ask.service {
             Service::Compute => compute(&mut state, &ask.method, &parts, &body),
             Service::Image => image(&mut state, &ask.method, &parts, query, &body),
@@ -301,7 +312,7 @@ impl Cloud for FakeCloud {
     }
 
     async fn has(&self, _cx: &Context, service: Service) -> Result<bool> {
-        Ok(service != Service::Network)
+        Ok(service != Service::Network || !self.state().lists.is_empty())
     }
 
     async fn ask(&self, cx: &Context, ask: Ask) -> Result<Answer> {
