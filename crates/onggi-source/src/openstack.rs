@@ -1,4 +1,5 @@
-//! Kind `openstack`: the servers of projects, each a unit with its disks, volumes and documents.
+//! Kind `openstack`: the servers of projects, each a unit with its disks, volumes and documents, and of each project its
+//! configuration.
 //!
 //! A capture is an image that Nova makes, or the snapshots of a server's volumes; all of it bears the run's mark, so that
 //! another process finds it. It is stored as the disks that it holds, so that what did not change costs nothing. Stored
@@ -24,6 +25,7 @@ pub mod jcloud;
 pub mod jcloud_tree;
 mod mark;
 mod orphan;
+mod project;
 mod record;
 mod restore;
 #[cfg(test)]
@@ -48,6 +50,7 @@ pub use self::config::{Encoding, Encrypted, Excluded, Freeze, Included, Openrc, 
 use self::credential::Credential;
 pub use self::inventory::{CloudInventory, Floating, Listing, NamedBy};
 pub use self::orphan::Orphan;
+pub use self::project::CONFIGURATION;
 pub use self::restore::{Boot, Mode, RestoreOptions};
 use crate::config::Surroundings;
 use crate::context::{Context, Destination, Problem};
@@ -139,6 +142,16 @@ impl Openstack {
         Err(SourceError::Gone)
     }
 
+    /// One of the projects, by its id.
+    async fn project(&self, cx: &Context, id: &str) -> Result<Arc<dyn Cloud>> {
+        for cloud in self.clouds(cx).await? {
+            if cloud.project(cx).await?.id == id {
+                return Ok(Arc::clone(cloud));
+            }
+        }
+        Err(SourceError::Gone)
+    }
+
     /// Makes this process the one that works for this source; `false` if another one is it.
     fn claim(&self) -> Result<bool> {
         let mut held = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
@@ -223,6 +236,9 @@ impl Source for Openstack {
         let mut units = Vec::new();
         for cloud in self.clouds(cx).await? {
             let project = cloud.project(cx).await?;
+            if self.config.stores_projects() {
+                units.push(project::unit(&project));
+            }
             for server in api::servers(cx, &**cloud).await? {
                 // What a restore or a drill of ours is just making is nobody's server yet.
                 if mark::whose(&server).is_none() && self.config.selects(&server) {
@@ -236,7 +252,7 @@ impl Source for Openstack {
 
     /// Stops the server, where that is asked for. It bears that until it runs again.
     async fn freeze(&self, cx: &Context, unit: &Unit) -> Result<()> {
-        if self.config.freeze != Freeze::Stop {
+        if self.config.freeze != Freeze::Stop || project::of(unit).is_some() {
             return Ok(());
         }
         self.must_claim()?;
@@ -252,6 +268,10 @@ impl Source for Openstack {
     }
 
     async fn capture<'a>(&'a self, cx: &Context, unit: &Unit, _base: Option<&Base>) -> Result<Box<dyn Capture + 'a>> {
+        if let Some(id) = project::of(unit) {
+            let cloud = self.project(cx, id).await?;
+            return Ok(Box::new(project::capture(cx, cloud, self.cloud_name()).await?));
+        }
         self.must_claim()?;
         let (cloud, server) = self.find(cx, unit).await?;
         let taken = capture::capture(self, cx, cloud, unit, server).await?;
@@ -260,6 +280,9 @@ impl Source for Openstack {
 
     /// Starts what was stopped, whatever the configuration says by now.
     async fn thaw(&self, cx: &Context, unit: &Unit) -> Result<()> {
+        if project::of(unit).is_some() {
+            return Ok(());
+        }
         let (cloud, server) = match self.find(cx, unit).await {
             Err(SourceError::Gone) => return Ok(()),
             found => found?,
@@ -282,6 +305,9 @@ impl Source for Openstack {
     }
 
     async fn release(&self, cx: &Context, unit: &Unit, outcome: Outcome) -> Result<()> {
+        if project::of(unit).is_some() {
+            return Ok(());
+        }
         for cloud in self.clouds(cx).await? {
             clean::release(self, cx, &**cloud, unit, outcome).await?;
         }
@@ -308,6 +334,11 @@ impl Source for Openstack {
         request: &'a RestoreRequest,
         from: &'a dyn Stored,
     ) -> Result<Box<dyn Restore + 'a>> {
+        if project::of(&request.unit).is_some() {
+            let text =
+                "a project's configuration is documents, which nothing is made of here: restore them with --target";
+            return Err(SourceError::Refused(text.to_owned()));
+        }
         Ok(Box::new(restore::IntoCloud::plan(self, cx, request, from).await?))
     }
 }

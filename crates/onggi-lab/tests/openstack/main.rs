@@ -25,6 +25,7 @@
 //! | 20 | `restore::…restic_reads_…` |
 //! | 21 | `onggi-source/tests/image`, `image_memory` |
 //! | nothing of others | `guard` |
+//! | a project's configuration | `project` |
 //! | hosts of a fleet out of the cloud | `inventory` |
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test")]
 
@@ -35,6 +36,7 @@ mod real_cloud {
     mod inventory;
     mod jcloud;
     mod kill;
+    mod project;
     mod restore;
     mod rig;
     mod story;

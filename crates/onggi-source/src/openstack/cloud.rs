@@ -212,8 +212,8 @@ pub(super) async fn pages(
     for _ in 0..PAGES_MAX {
         let Some(at) = path.take() else { return Ok(all) };
         cx.check()?;
-        let mut page = document(cx, cloud, Ask { version, ..Ask::get(service, at) }).await?;
-        let next = next_of(&page, key);
+        let mut page = document(cx, cloud, Ask { version, ..Ask::get(service, at.clone()) }).await?;
+        let next = next_of(&page, key, &at);
         if let Some(Value::Array(items)) = page.get_mut(key).map(Value::take) {
             all.extend(items);
         }
@@ -222,16 +222,18 @@ pub(super) async fn pages(
     Err(CloudError::Malformed(format!("list {key}"), format!("it has more than {PAGES_MAX} pages")))
 }
 
-/// Where the next page is: Glance says `next`, the others have links. Only what follows the service's own address is
-/// taken from it: the host in it may be one that only the cloud sees.
-fn next_of(page: &Value, key: &str) -> Option<String> {
-    let links = page.get(format!("{key}_links")).and_then(Value::as_array);
+/// Where the page after this one is: Glance says `next`, the others have links. Only what follows the service's own address
+/// is taken from it: the host in it may be one that only the cloud sees.
+fn next_of(page: &Value, key: &str, asked: &str) -> Option<String> {
+    // Cinder's are of one of the list.
+    let names = [format!("{key}_links"), format!("{}_links", key.trim_end_matches('s'))];
+    let links = names.iter().find_map(|name| page.get(name)).and_then(Value::as_array);
     let linked = links.and_then(|links| links.iter().find(|link| link["rel"] == "next"));
     let href = linked.and_then(|link| link["href"].as_str()).or_else(|| page.get("next").and_then(Value::as_str))?;
     let (path, query) = href.split_once('?')?;
-    let last = |path: &str, from: &str| path.rfind(from).map(|at| path[at..].to_owned());
-    let path = last(path, "/servers/detail").or_else(|| last(path, &format!("/{key}")))?;
-    Some(format!("{path}?{query}"))
+    let own = asked.split('?').next().unwrap_or_default();
+    let at = path.rfind(own)?;
+    Some(format!("{}?{query}", &path[at..]))
 }
 
 /// A member of a document as text; empty where there is none.
@@ -252,11 +254,16 @@ mod tests {
 
     #[test]
     fn the_next_page_is_asked_for_at_our_own_address() {
-        let servers = json!({"servers": [], "servers_links": [{"rel": "next", "href": "http://inside/v2.1/servers/detail?marker=a"}]});
-        assert_eq!(next_of(&servers, "servers").unwrap(), "/servers/detail?marker=a");
+        let href = |href: &str| json!([{ "rel": "next", "href": href }]);
+        let servers = json!({"servers": [], "servers_links": href("http://inside/v2.1/servers/detail?marker=a")});
+        assert_eq!(next_of(&servers, "servers", "/servers/detail").unwrap(), "/servers/detail?marker=a");
         let images = json!({"images": [], "next": "/v2/images?marker=b&limit=2"});
-        assert_eq!(next_of(&images, "images").unwrap(), "/images?marker=b&limit=2");
-        assert_eq!(next_of(&json!({"images": []}), "images"), None);
+        assert_eq!(next_of(&images, "images", "/images?owner=p").unwrap(), "/images?marker=b&limit=2");
+        assert_eq!(next_of(&json!({"images": []}), "images", "/images"), None);
+        let groups = json!({"security_groups_links": href("http://inside/v2.0/security-groups?marker=c")});
+        assert_eq!(next_of(&groups, "security_groups", "/security-groups").unwrap(), "/security-groups?marker=c");
+        let types = json!({"volume_type_links": href("http://inside/v3/p/types?marker=d")});
+        assert_eq!(next_of(&types, "volume_types", "/types").unwrap(), "/types?marker=d");
     }
 
     #[test]

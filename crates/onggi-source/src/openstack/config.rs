@@ -48,6 +48,10 @@ pub struct OpenstackConfig {
     /// Names or ids of projects, `*` for all in which the login has a role; default: the login's own.
     #[serde(default)]
     pub projects: Vec<String>,
+    /// Whether each project's own configuration is a unit, too: networks, groups, flavors, keys, documents of images,
+    /// quotas; default true.
+    #[serde(default)]
+    pub project_configuration: Option<bool>,
     /// Which servers: all unless said otherwise.
     #[serde(default)]
     pub include: Included,
@@ -197,6 +201,10 @@ pub enum Encrypted {
 }
 
 impl OpenstackConfig {
+    pub(super) fn stores_projects(&self) -> bool {
+        self.project_configuration.unwrap_or(true)
+    }
+
     pub(super) fn keep_last(&self) -> usize {
         usize::from(self.cloud_keep_last.unwrap_or(1))
     }

@@ -63,6 +63,11 @@ pub(super) fn is_own_image(image: &Value, label: &str) -> bool {
     value(image, SOURCE) == label && text(image, "name").starts_with(PREFIX) && (of.is_empty() || of == server)
 }
 
+/// Whether an image is a capture of whatever onggi: such come and go with each run.
+pub(super) fn is_capture(image: &Value) -> bool {
+    text(image, "name").starts_with(PREFIX) && !value(image, SOURCE).is_empty()
+}
+
 /// Whether a thing is of this run for this unit.
 pub(super) fn is_of(thing: &Value, cx: &Context, unit: &Unit) -> bool {
     value(thing, RUN) == cx.run.as_str()

@@ -11,10 +11,10 @@ use super::fake::FakeCloud;
 use super::{Openstack, OpenstackConfig, mark};
 use crate::bench::{Bench, surroundings};
 use crate::conformance::{self, Bed};
-use crate::context::{Context, Purpose};
+use crate::context::{Context, Destination, Purpose};
 use crate::faults::Faults;
-use crate::recorder::Recorder;
-use crate::source::{Outcome, Source};
+use crate::recorder::{RecordedTree, Recorder};
+use crate::source::{Outcome, RestoreRequest, Source, SourceError};
 
 struct CloudBed {
     cloud: FakeCloud,
@@ -77,17 +77,18 @@ impl Bed for CloudBed {
 
 #[tokio::test(start_paused = true)]
 async fn it_passes_the_suite_of_all_sources() {
-    conformance::check(|| CloudBed::new("{cloud: c}")).await;
+    conformance::check(|| CloudBed::new("{cloud: c, project-configuration: false}")).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn it_passes_the_suite_when_servers_are_stopped_for_it() {
-    conformance::check(|| CloudBed::new("{cloud: c, freeze: stop, cloud-keep-last: 0}")).await;
+    conformance::check(|| CloudBed::new("{cloud: c, project-configuration: false, freeze: stop, cloud-keep-last: 0}"))
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_newest_stay_in_the_cloud_and_older_ones_go() {
-    let bed = CloudBed::new("{cloud: c, cloud-keep-last: 2}");
+    let bed = CloudBed::new("{cloud: c, project-configuration: false, cloud-keep-last: 2}");
     for run in ["r1", "r2", "r3"] {
         bed.back_up(run).await;
     }
@@ -101,7 +102,7 @@ async fn the_newest_stay_in_the_cloud_and_older_ones_go() {
 
 #[tokio::test(start_paused = true)]
 async fn older_copies_go_when_the_cloud_cannot_read_a_snapshot_beside_them() {
-    let bed = CloudBed::new("{cloud: c, cloud-keep-last: 2}");
+    let bed = CloudBed::new("{cloud: c, project-configuration: false, cloud-keep-last: 2}");
     bed.cloud.state().refuses_chains = true;
     for run in ["r1", "r2"] {
         bed.back_up(run).await;
@@ -113,10 +114,10 @@ async fn older_copies_go_when_the_cloud_cannot_read_a_snapshot_beside_them() {
 
 #[tokio::test(start_paused = true)]
 async fn snapshots_of_a_protected_image_stay() {
-    let bed = CloudBed::new("{cloud: c, cloud-keep-last: 0}");
+    let bed = CloudBed::new("{cloud: c, project-configuration: false, cloud-keep-last: 0}");
     bed.back_up("r1").await;
     assert!(!bed.describe().contains("onggi-r1-"));
-    let bed = CloudBed::new("{cloud: c, cloud-keep-last: 1}");
+    let bed = CloudBed::new("{cloud: c, project-configuration: false, cloud-keep-last: 1}");
     bed.back_up("r1").await;
     let made = |id: &String| id.starts_with("image-");
     for (_, image) in bed.cloud.state().images.iter_mut().filter(|(id, _)| made(id)) {
@@ -129,7 +130,7 @@ async fn snapshots_of_a_protected_image_stay() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_dead_run_left_is_found_and_stored_by_another_process() {
-    let bed = CloudBed::new("{cloud: c}");
+    let bed = CloudBed::new("{cloud: c, project-configuration: false}");
     let dead = Bench::new("r1");
     {
         let source = bed.openstack();
@@ -149,7 +150,7 @@ async fn what_a_dead_run_left_is_found_and_stored_by_another_process() {
 
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_is_an_orphan_only_when_no_image_of_anybody_has_it() {
-    let bed = CloudBed::new("{cloud: c}");
+    let bed = CloudBed::new("{cloud: c, project-configuration: false}");
     let devices = json!([{"snapshot_id": "held"}]).to_string();
     let image = json!({
         "id": "other", "name": "onggi-r1-s", "status": "active", mark::SOURCE: "elsewhere/lab", mark::SERVER: "s",
@@ -167,7 +168,7 @@ async fn a_snapshot_is_an_orphan_only_when_no_image_of_anybody_has_it() {
 
 /// What a dead run left, and whether its image is gone after an attempt to remove it.
 async fn orphan_goes(created_at: &str, meanwhile: impl FnOnce(&FakeCloud), expected: bool) {
-    let bed = CloudBed::new("{cloud: c}");
+    let bed = CloudBed::new("{cloud: c, project-configuration: false}");
     let image = json!({
         "id": "dead", "name": "onggi-r1-s", "status": "active", "created_at": created_at, mark::SOURCE: "here/lab",
         mark::SERVER: "s", mark::RUN: "r1", mark::PURPOSE: "backup",
@@ -201,7 +202,7 @@ async fn an_orphan_that_was_settled_meanwhile_stays() {
 
 #[tokio::test(start_paused = true)]
 async fn what_only_has_a_name_like_ours_is_never_removed() {
-    let bed = CloudBed::new("{cloud: c}");
+    let bed = CloudBed::new("{cloud: c, project-configuration: false}");
     let snapshot = json!({
         "id": "left", "name": "snapshot for onggi-r1-s", "status": "available", "metadata": {},
         "created_at": "2001-01-01T00:00:00.000000",
@@ -212,4 +213,108 @@ async fn what_only_has_a_name_like_ours_is_never_removed() {
     assert!(!found[0].is_marked, "{found:?}");
     assert!(!source.remove_orphan(&bench.cx, &found[0], Duration::ZERO).await.unwrap());
     assert!(bed.cloud.state().snapshots.contains_key("left"));
+}
+
+/// A project with nothing else, stored; and what was told.
+async fn stored_project(bed: &CloudBed) -> (RecordedTree, Vec<String>) {
+    let (bench, source) = (Bench::new("r1"), bed.openstack());
+    let unit = source.discover(&bench.cx).await.unwrap().remove(0);
+    assert_eq!((unit.id.as_str(), unit.name.as_str()), ("project-p", "demo"));
+    let sink = Recorder::new(&bench.cx);
+    let mut capture = source.capture(&bench.cx, &unit, None).await.unwrap();
+    let facts = capture.items(&bench.cx, &sink).await.unwrap();
+    assert!(sink.broken_promises().is_empty(), "{:?}", sink.broken_promises());
+    (sink.commit(facts).unwrap(), bench.seen.problem_lines())
+}
+
+fn network(cloud: &FakeCloud, path: &str, things: serde_json::Value) {
+    let things = things.as_array().cloned().unwrap();
+    cloud.state().lists.insert(path.to_owned(), things);
+}
+
+fn project_bed() -> CloudBed {
+    let bed = CloudBed::new("{cloud: c, exclude: {name: [\"*\"]}}");
+    let rules = json!([{ "id": "r2" }, { "id": "r1" }]);
+    network(&bed.cloud, "/networks", json!([{ "id": "n", "name": "net", "tags": ["b", "a"], "project_id": "p" }]));
+    network(&bed.cloud, "/security-groups", json!([{ "id": "g", "security_group_rules": rules, "project_id": "p" }]));
+    network(&bed.cloud, "/os-keypairs", json!([{ "keypair": { "name": "a key/1", "public_key": "ssh-ed25519 A" } }]));
+    bed
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_project_is_stored_as_a_file_for_each_of_its_things() {
+    let (tree, problems) = stored_project(&project_bed()).await;
+    assert_eq!(problems, Vec::<String>::new(), "what a cloud does not have is no problem");
+    let lines: Vec<_> = tree
+        .lines()
+        .iter()
+        .filter_map(|line| line.strip_prefix("openstack/R/p/project/"))
+        .map(|line| line.split(' ').next().unwrap().to_owned())
+        .filter(|line| line.ends_with("json"))
+        .collect();
+    let expected = [
+        "flavors/f.json",
+        "images/base.json",
+        "keypairs/a%20key%2F1.json",
+        "networks/n.json",
+        "security-groups/g.json",
+        "withheld.json",
+    ];
+    assert_eq!(lines, expected);
+    assert!(tree.facts[0].tags.contains(&"configuration".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_project_that_did_not_change_is_the_same_files_however_the_cloud_lists_it() {
+    let (bed, other) = (project_bed(), project_bed());
+    let rules = json!([{ "id": "r1" }, { "id": "r2" }]);
+    network(&other.cloud, "/networks", json!([{ "tags": ["a", "b"], "project_id": "p", "name": "net", "id": "n" }]));
+    network(&other.cloud, "/security-groups", json!([{ "project_id": "p", "security_group_rules": rules, "id": "g" }]));
+    let capture = json!({ "id": "c", "name": "onggi-r9-s", "status": "active", mark::SOURCE: "elsewhere/lab" });
+    other.cloud.state().images.insert("c".to_owned(), capture);
+    assert_eq!(stored_project(&bed).await.0.items, stored_project(&other).await.0.items);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_not_be_listed_is_told_and_all_else_is_stored() {
+    let bed = project_bed();
+    bed.cloud.state().withheld.insert("/routers".to_owned());
+    let (tree, problems) = stored_project(&bed).await;
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].contains("routers are not stored") && problems[0].contains("project-configuration: false"));
+    let withheld = String::from_utf8(tree.at("openstack/R/p/project/withheld.json").content.to_vec()).unwrap();
+    assert!(withheld.contains("\"what\": \"routers\"") && withheld.contains("status 403"), "{withheld}");
+    tree.at("openstack/R/p/project/networks/n.json");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_what_an_administrator_sees_only_the_projects_own_is_stored() {
+    let bed = project_bed();
+    let networks = json!([
+        { "id": "n", "project_id": "p" }, { "id": "foreign", "project_id": "q" },
+        { "id": "outside", "project_id": "q", "router:external": true },
+    ]);
+    let subnets = json!([
+        { "id": "sn", "network_id": "outside", "project_id": "q" }, { "id": "sf", "network_id": "foreign", "project_id": "q" },
+    ]);
+    network(&bed.cloud, "/networks", networks);
+    network(&bed.cloud, "/subnets", subnets);
+    let lines = stored_project(&bed).await.0.lines().join("\n");
+    assert!(lines.contains("outside.json") && lines.contains("sn.json"), "{lines}");
+    assert!(!lines.contains("foreign.json") && !lines.contains("sf.json"), "{lines}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_projects_documents_make_nothing_in_a_cloud() {
+    let (bed, bench) = (project_bed(), Bench::new("r1"));
+    let source = bed.openstack();
+    let unit = source.discover(&bench.cx).await.unwrap().remove(0);
+    let (tree, _) = stored_project(&bed).await;
+    let before = bed.describe();
+    let request = RestoreRequest::new(unit.clone(), Destination::Beside, &json!({}));
+    let refused = source.restore(&bench.cx, &request, &tree).await.err().unwrap();
+    assert!(matches!(&refused, SourceError::Refused(text) if text.contains("--target")), "{refused}");
+    source.thaw(&bench.cx, &unit).await.unwrap();
+    source.release(&bench.cx, &unit, Outcome::Dropped).await.unwrap();
+    assert_eq!(bed.describe(), before);
 }

@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 use onggi_engine::exit::Exit;
+use onggi_repo::format::Snapshot;
 use onggi_repo::lock::LockKind;
 use onggi_source::{Destination, Purpose};
 use serde_json::{Value, json};
@@ -56,7 +57,11 @@ async fn rehearse(args: Run, session: &Session) -> Result<Exit, Failure> {
         .with_own_end(LockKind::Reading, async |opened| {
             let (all, exit) = opened.snapshots(session).await?;
             let of_source = onggi_repo::format::tag("source", &args.what);
-            let newest = all.iter().rev().find(|(_, snapshot)| snapshot.has_tag(&of_source));
+            // Of documents alone nothing can be started.
+            let is_meant = |snapshot: &Snapshot| {
+                snapshot.has_tag(&of_source) && !snapshot.has_tag(onggi_source::openstack::CONFIGURATION)
+            };
+            let newest = all.iter().rev().find(|(_, snapshot)| is_meant(snapshot));
             let found = if let Some(found) = newest {
                 found
             } else {

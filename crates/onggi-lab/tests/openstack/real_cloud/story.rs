@@ -22,7 +22,7 @@ fn servers_are_stored_restored_and_nothing_is_left_behind() {
 /// Answers what was added to the repository, in bytes.
 fn every_server_is_stored_as_the_disk_that_the_cloud_has(rig: &Rig<'_>) -> u64 {
     let stored = rig.back_up(&["lab"], 0);
-    assert_eq!(stored.len(), 3, "{stored:?}");
+    assert_eq!(stored.len(), 4, "three servers and their project: {stored:?}");
     for (name, frozen) in [("demo/vm1", "journal-pending"), ("demo/vm2", "clean")] {
         let unit = stored.iter().find(|one| one["name"] == name).unwrap();
         let folder = rig.files(&unit["snapshot_id"].as_str().unwrap()[..12]);
