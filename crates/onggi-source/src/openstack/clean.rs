@@ -153,6 +153,17 @@ pub(super) async fn drop_export(cx: &Context, cloud: &dyn Cloud, volume: &str) -
     gone(cx, cloud, "volume", volume).await
 }
 
+/// Removes all that a run read a snapshot of a unit through, also what it had no answer for.
+pub(super) async fn drop_exports_of(cx: &Context, cloud: &dyn Cloud, unit: &Unit, snapshot: &str) -> Result<()> {
+    let name = mark::name(cx, snapshot);
+    for volume in api::blocks(cx, cloud, "volume", (mark::RUN, cx.run.as_str())).await? {
+        if mark::is_of(&volume, cx, unit) && text(&volume, "name") == name {
+            drop_export(cx, cloud, text(&volume, "id")).await?;
+        }
+    }
+    Ok(())
+}
+
 /// The name of the image of a volume.
 pub(super) fn export_name(cx: &Context, volume: &str) -> String {
     mark::name(cx, &format!("export-{volume}"))

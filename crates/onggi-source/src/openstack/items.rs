@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -27,6 +28,8 @@ pub(super) const FORMAT: u32 = 1;
 pub(super) const DOCUMENTS: &str = "server.json";
 /// What is said of its disks.
 pub(super) const NOTES: &str = "disks.json";
+/// How long what failed may take to be taken away, when the run is stopped.
+const CLEANUP: Duration = Duration::from_mins(5);
 
 /// What is noted of a server's capture; in its facts, and as a file for people.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -180,8 +183,26 @@ impl Capture for Taken<'_> {
     }
 }
 
-/// Makes an image of a volume's snapshot by a volume of its own, all under our mark.
+/// Makes an image of a volume's snapshot by a volume of its own, all under our mark. Where it fails nothing of it stays.
 pub(super) async fn export(
+    source: &Openstack,
+    cx: &Context,
+    cloud: &dyn Cloud,
+    unit: &Unit,
+    snapshot: &str,
+) -> Result<(Value, String)> {
+    let exported = read_through(source, cx, cloud, unit, snapshot).await;
+    if exported.is_err()
+        && let Err(left) = clean::drop_exports_of(&cx.for_cleanup(CLEANUP), cloud, unit, snapshot).await
+    {
+        // Why it failed is what the operator must know; what stays is found by its mark.
+        let text = format!("what snapshot {snapshot} was read through stays until the next run: {left}");
+        cx.problem(Problem { class: "left", path: None, text });
+    }
+    exported
+}
+
+async fn read_through(
     source: &Openstack,
     cx: &Context,
     cloud: &dyn Cloud,
@@ -192,16 +213,14 @@ pub(super) async fn export(
     let from = json!({ "snapshot_id": snapshot, "name": mark::name(cx, snapshot), "metadata": marks });
     let volume = api::create_volume(cx, cloud, from).await?;
     let id = text(&volume, "id").to_owned();
-    if let Err(error) = await_block(source, cx, cloud, "volume", &id, "available").await {
-        clean::drop_export(cx, cloud, &id).await?;
-        return Err(match error {
-            SourceError::Incomplete(text) => SourceError::Incomplete(format!(
-                "{text}: Cinder could not copy snapshot {snapshot}; its log says why. Older snapshots of the volume are \
-                 one reason, where volumes are files"
-            )),
-            error => error,
-        });
-    }
+    let available = await_block(source, cx, cloud, "volume", &id, "available").await;
+    available.map_err(|error| match error {
+        SourceError::Incomplete(text) => SourceError::Incomplete(format!(
+            "{text}: Cinder could not copy snapshot {snapshot}; its log says why. Older snapshots of the volume are \
+             one reason, where volumes are files"
+        )),
+        error => error,
+    })?;
     let image = api::image_of_volume(cx, cloud, &id, &clean::export_name(cx, &id)).await?;
     await_block(source, cx, cloud, "volume", &id, "available").await?;
     let image = api::image(cx, cloud, &image).await?;

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -21,8 +20,6 @@ use crate::source::{ByteStream, Result, SourceError, Unit};
 const PREFIX: &str = "snapshot__";
 /// What Nova calls the snapshots that it makes for an image.
 const SNAPSHOT_OF: &str = "snapshot for ";
-/// How long what a disk was read through may take to go when that failed.
-const CLEANUP: Duration = Duration::from_mins(5);
 
 /// The name of an image: which project, which server, when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -225,13 +222,8 @@ impl Project {
         let found = found.ok_or_else(|| SourceError::Incomplete(format!("snapshot {snapshot} is gone")))?;
         let volume = Some(text(&found, "volume_id").to_owned()).filter(|_| !is_first);
         let unit = self.unit(&image.name.server);
-        match items::export(&self.openstack, cx, &*cloud, &unit, snapshot).await {
-            Ok((document, export)) => Ok(of_document(document, volume, Some(export))),
-            Err(error) => {
-                self.settle(&cx.for_cleanup(CLEANUP)).await?;
-                Err(error)
-            }
-        }
+        let (document, export) = items::export(&self.openstack, cx, &*cloud, &unit, snapshot).await?;
+        Ok(of_document(document, volume, Some(export)))
     }
 
     /// Takes away what disks were read through by runs that ended early: whoever has the list of jobs has all of it.

@@ -8,13 +8,13 @@ use serde_json::json;
 use tokio::sync::OnceCell;
 
 use super::fake::FakeCloud;
-use super::{Openstack, OpenstackConfig, mark};
+use super::{Openstack, OpenstackConfig, items, mark};
 use crate::bench::{Bench, surroundings};
 use crate::conformance::{self, Bed};
 use crate::context::{Context, Destination, Purpose};
-use crate::faults::Faults;
+use crate::faults::{Fault, Faults};
 use crate::recorder::{RecordedTree, Recorder};
-use crate::source::{Outcome, RestoreRequest, Source, SourceError};
+use crate::source::{Outcome, RestoreRequest, Source, SourceError, Unit};
 
 struct CloudBed {
     cloud: FakeCloud,
@@ -317,4 +317,44 @@ async fn a_projects_documents_make_nothing_in_a_cloud() {
     source.thaw(&bench.cx, &unit).await.unwrap();
     source.release(&bench.cx, &unit, Outcome::Dropped).await.unwrap();
     assert_eq!(bed.describe(), before);
+}
+
+/// A snapshot is read out, and these calls after the first of this name fail: what is said, and what stays.
+async fn read_out(call: &str, faults: &[(usize, Fault)]) -> (Option<SourceError>, Vec<String>, Vec<String>) {
+    let bed = CloudBed::new("{cloud: c}");
+    let unit = Unit { id: "s".into(), name: "demo/web".to_owned() };
+    let snapshot = json!({"id": "snap", "name": "", "status": "available", "metadata": {}});
+    bed.cloud.state().snapshots.insert("snap".to_owned(), snapshot);
+    let (bench, source) = (Bench::new("r1"), bed.openstack());
+    let known = CloudBed::new("{cloud: c}");
+    items::export(&source, &bench.cx, &known.cloud, &unit, "snap").await.unwrap();
+    let at = known.cloud.faults.calls().iter().position(|name| name.starts_with(call)).unwrap();
+    for (after, fault) in faults {
+        bed.cloud.faults.at(at + after, *fault);
+    }
+    let done = items::export(&source, &bench.cx, &bed.cloud, &unit, "snap").await;
+    let left = bed.describe().lines().filter(|line| line.contains("onggi-r1")).map(ToOwned::to_owned).collect();
+    (done.err(), left, bench.seen.problem_lines())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_snapshot_was_read_through_goes_wherever_that_fails() {
+    for call in ["POST Volume /volumes", "GET Volume /volumes/", "POST Volume /volumes/", "GET Image /images/"] {
+        for fault in [Fault::Error, Fault::ErrorButDone] {
+            let (error, left, problems) = read_out(call, &[(0, fault)]).await;
+            assert!(
+                error.is_some() && left.is_empty() && problems.is_empty(),
+                "{call}: {error:?} {left:?} {problems:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_fails_does_not_hide_why_it_was_needed() {
+    let (error, left, problems) = read_out("POST Volume /volumes/", &[(0, Fault::Error), (1, Fault::Error)]).await;
+    let error = error.unwrap().to_string();
+    assert!(error.contains("/action: scripted"), "{error}");
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(problems[0].contains("stays until the next run"), "{problems:?}");
 }
