@@ -13,6 +13,8 @@ use jiff::{Timestamp, civil::DateTime};
 
 /// Marks a snapshot that was stored with problems.
 pub const PARTIAL: &str = "partial";
+/// Begins the tag by which a unit says itself how many of its last snapshots are kept.
+const KEEP: &str = "keep";
 /// Marks a checkpoint or a drain that ended early.
 pub const INCOMPLETE: &str = "incomplete";
 
@@ -77,10 +79,18 @@ pub(super) fn judge(rules: &Rules, candidates: Vec<Candidate>, options: &ForgetO
     cases.sort_by_key(|case| std::cmp::Reverse((case.instant, case.candidate.id)));
     let (mut counted, uncounted): (Vec<_>, Vec<_>) =
         cases.into_iter().partition(|case| !case.candidate.snapshot.has_tag(INCOMPLETE));
-    let newest = counted.iter().map(|case| (case.instant, case.moment)).find(|(instant, _)| *instant <= options.now);
-    let newest = newest.map_or_else(|| utc(options.now), |(_, moment)| moment);
-    for rule in rules.iter() {
+    let newest = counted.iter().find(|case| case.instant <= options.now);
+    let own = newest.filter(|_| options.is_own_count_heard).and_then(own_count);
+    let newest = newest.map_or_else(|| utc(options.now), |case| case.moment);
+    let own_rules = own.map(|count| rules.with_last(count));
+    for rule in own_rules.as_ref().unwrap_or(rules).iter() {
         apply(rule, &mut counted, newest, trusted);
+    }
+    if let Some(count) = own {
+        let reasons = counted.iter_mut().flat_map(|case| &mut case.reasons);
+        reasons.filter(|reason| *reason == Period::Each.word()).for_each(|reason| {
+            *reason = format!("last {count}, as the unit says");
+        });
     }
     keep_last_complete(&mut counted);
     for case in &mut counted {
@@ -91,6 +101,13 @@ pub(super) fn judge(rules: &Rules, candidates: Vec<Candidate>, options: &ForgetO
     verdicts.extend(uncounted.into_iter().map(|case| (case.instant, incomplete(case, newest_counted))));
     verdicts.sort_by_key(|(instant, _)| std::cmp::Reverse(*instant));
     verdicts.into_iter().map(|(_, verdict)| verdict).collect()
+}
+
+/// What a unit's snapshot says of how many are kept. Tags of other snapshots are whatever somebody gave them.
+fn own_count(case: &Case) -> Option<u32> {
+    let snapshot = &case.candidate.snapshot;
+    snapshot.tag_value("unit")?;
+    snapshot.tag_value(KEEP)?.parse().ok().filter(|count| *count > 0)
 }
 
 fn apply(rule: &Rule, cases: &mut [Case], newest: DateTime, trusted: TrustedTime) {

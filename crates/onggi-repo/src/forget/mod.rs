@@ -63,6 +63,8 @@ pub struct ForgetOptions {
     pub max: Option<ForgetMax>,
     /// A group whose newest snapshot shrank to less than half is left alone until someone says it is fine.
     pub is_shrinking_fine: bool,
+    /// A unit whose newest snapshot bears the tag `keep:N` keeps its last N, whatever the rules say of the last ones.
+    pub is_own_count_heard: bool,
 }
 
 impl ForgetOptions {
@@ -74,6 +76,7 @@ impl ForgetOptions {
             trusted: TrustedTime::Received,
             max: Some(ForgetMax::DEFAULT),
             is_shrinking_fine: false,
+            is_own_count_heard: false,
         }
     }
 }

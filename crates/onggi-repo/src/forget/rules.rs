@@ -178,6 +178,12 @@ impl Rules {
         Ok(())
     }
 
+    /// The same rules with so many of the last ones, in the place of what they say of these.
+    pub(super) fn with_last(&self, count: u32) -> Self {
+        let others = self.rules.iter().filter(|rule| !matches!(rule, Rule::Count(Period::Each, _))).cloned();
+        Self { rules: others.chain([Rule::Count(Period::Each, Count::Of(count))]).collect() }
+    }
+
     /// Whether nothing would be kept.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()

@@ -267,3 +267,35 @@ mod chains {
         assert_eq!(plan.groups[0].verdicts[2].reasons, ["a kept snapshot continues it"]);
     }
 }
+
+/// Newest first; `=N` is what a snapshot says of its unit.
+#[track_caller]
+fn check_own(is_heard: bool, tags: &[&str], newest_first: &str, expected: &str) {
+    let candidates = newest_first.split(' ').map(|word| {
+        let (word, own) = word.split_once('=').map_or((word, None), |(word, own)| (word, Some(own)));
+        let mut one = candidate(word);
+        one.snapshot.tags.extend(tags.iter().map(|tag| (*tag).to_owned()));
+        one.snapshot.tags.extend(own.map(|own| format!("keep:{own}")));
+        one
+    });
+    let options = ForgetOptions { is_own_count_heard: is_heard, ..options(TrustedTime::Written) };
+    let plan = plan("last=2 monthly=2", candidates.collect(), &options);
+    assert_eq!(words(&plan), expected);
+}
+
+#[test]
+fn a_unit_that_says_itself_how_many_are_kept_is_heard_where_that_is_asked_for() {
+    let unit = &["source:s", "unit:u"][..];
+    check_own(true, unit, "09-04=3 09-03 09-02 09-01 08-01", "keep keep keep forget keep");
+    check_own(false, unit, "09-04=3 09-03 09-02 09-01 08-01", "keep keep forget forget keep");
+    check_own(true, unit, "09-04=1 09-03=9 09-02=9 08-02 08-01", "keep forget forget keep forget");
+}
+
+#[test]
+fn a_word_that_is_no_units_or_no_number_changes_nothing() {
+    let unit = &["source:s", "unit:u"][..];
+    check_own(true, &[], "09-04=1 09-03 09-02 08-01", "keep keep forget keep");
+    check_own(true, unit, "09-04=0 09-03 09-02 08-01", "keep keep forget keep");
+    check_own(true, unit, "09-04=x 09-03 09-02 08-01", "keep keep forget keep");
+    check_own(true, unit, "09-04 09-03=1 09-02 08-01", "keep keep forget keep");
+}

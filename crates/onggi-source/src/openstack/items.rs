@@ -15,7 +15,7 @@ use super::config::{Encoding, Freeze, ROOT};
 use super::disk::{Fetched, Flowing, chunking, fetch};
 use super::download::Download;
 use super::image::{Inspection, State};
-use super::{Openstack, api, clean, mark, record};
+use super::{Openstack, api, clean, keep, mark, record};
 use crate::Timestamp;
 use crate::context::{Context, Problem, Progress};
 use crate::item::{Content, Item, Metadata, Version};
@@ -178,7 +178,11 @@ impl Capture for Taken<'_> {
         for path in &above {
             out.leave(path).await?;
         }
-        let tags = vec![format!("project:{}", project.id), format!("cloud:{}", self.source.cloud_name())];
+        let mut tags = vec![format!("project:{}", project.id), format!("cloud:{}", self.source.cloud_name())];
+        match keep::kept(&self.server) {
+            Ok(number) => tags.extend(number.map(keep::tag)),
+            Err(text) => cx.problem(Problem { class: "keep", path: None, text }),
+        }
         Ok(Facts { roots: vec![root], tags, notes, ..Facts::new(taken_at) })
     }
 }

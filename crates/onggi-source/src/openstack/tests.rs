@@ -224,11 +224,11 @@ async fn stored_project(bed: &CloudBed) -> (RecordedTree, Vec<String>) {
     let mut capture = source.capture(&bench.cx, &unit, None).await.unwrap();
     let facts = capture.items(&bench.cx, &sink).await.unwrap();
     assert!(sink.broken_promises().is_empty(), "{:?}", sink.broken_promises());
-    (sink.commit(facts).unwrap(), bench.seen.problem_lines())
+    (sink.commit(facts).unwrap(), bench.seen.problem_texts())
 }
 
 fn network(cloud: &FakeCloud, path: &str, things: serde_json::Value) {
-    let things = things.as_array().cloned().unwrap();
+    let serde_json::Value::Array(things) = things else { panic!("{things} is no list") };
     cloud.state().lists.insert(path.to_owned(), things);
 }
 
@@ -334,7 +334,7 @@ async fn read_out(call: &str, faults: &[(usize, Fault)]) -> (Option<SourceError>
     }
     let done = items::export(&source, &bench.cx, &bed.cloud, &unit, "snap").await;
     let left = bed.describe().lines().filter(|line| line.contains("onggi-r1")).map(ToOwned::to_owned).collect();
-    (done.err(), left, bench.seen.problem_lines())
+    (done.err(), left, bench.seen.problem_texts())
 }
 
 #[tokio::test(start_paused = true)]
@@ -357,4 +357,20 @@ async fn a_removal_that_fails_does_not_hide_why_it_was_needed() {
     assert!(error.contains("/action: scripted"), "{error}");
     assert_eq!(left.len(), 1, "{left:?}");
     assert!(problems[0].contains("stays until the next run"), "{problems:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_many_are_kept_is_a_servers_own_word_if_it_is_a_number() {
+    for (said, tag, told) in [("14", Some("keep:14"), 0), ("many", None, 1)] {
+        let bed = CloudBed::new("{cloud: c, project-configuration: false}");
+        bed.cloud.state().servers.get_mut("s").unwrap()["metadata"]["onggi_keep"] = json!(said);
+        let (bench, source) = (Bench::new("r1"), bed.openstack());
+        let unit = source.discover(&bench.cx).await.unwrap().remove(0);
+        let mut capture = source.capture(&bench.cx, &unit, None).await.unwrap();
+        let facts = capture.items(&bench.cx, &Recorder::new(&bench.cx)).await.unwrap();
+        let found = facts.tags.iter().find(|tag| tag.starts_with("keep:"));
+        assert_eq!(found.map(String::as_str), tag);
+        let problems = bench.seen.problem_texts();
+        assert_eq!(problems.iter().filter(|line| line.contains("onggi_keep")).count(), told, "{problems:?}");
+    }
 }

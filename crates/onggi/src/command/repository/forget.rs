@@ -61,6 +61,12 @@ pub struct Keep {
     /// The newest N snapshots.
     #[arg(short = 'l', long, value_name = "N")]
     pub keep_last: Option<String>,
+    /// Units that say themselves how many of their last snapshots are kept: that many, in the place of --keep-last.
+    ///
+    /// A unit says so by the tag keep:N of its newest snapshot: a server of OpenStack has it of its metadata onggi_keep. Other
+    /// rules stand beside it.
+    #[arg(long)]
+    pub keep_own: bool,
     /// One for each of the last N hours that have any.
     #[arg(long, value_name = "N")]
     pub keep_hourly: Option<String>,
@@ -174,6 +180,7 @@ fn by_rules(args: &Args, rules: &Rules, candidates: Vec<Candidate>, session: &Se
         trusted: TrustedTime::Written,
         max: args.forget_max.map_or(Some(ForgetMax::DEFAULT), |max| max.0),
         is_shrinking_fine: args.accept_shrunk,
+        is_own_count_heard: args.keep.keep_own,
         ..ForgetOptions::at(now)
     };
     let taken = candidates.into_iter().filter(|candidate| args.filter.takes(&candidate.snapshot)).collect();
