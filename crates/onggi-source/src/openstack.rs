@@ -22,6 +22,7 @@ pub mod image;
 pub(crate) mod inventory;
 mod items;
 pub mod jcloud;
+mod jcloud_capture;
 pub mod jcloud_tree;
 mod keep;
 mod mark;

@@ -39,6 +39,8 @@ pub struct Settings {
     pub project: String,
     /// The account's name.
     pub account: String,
+    /// A server's own word of how many of its captures stay is heard.
+    pub keep_own: bool,
     /// One image of a server is moved in a run, and not all but the newest.
     pub only_oldest: bool,
 }
@@ -126,8 +128,13 @@ impl Reader<'_> {
             time_limit: Duration::from_secs(self.number("TIMELIMIT")),
             project: self.text("PROJECT_NAME"),
             account: self.text("ACCOUNT_NAME"),
+            keep_own: self.optional("KEEP_OWN").as_deref() == Some("1"),
             only_oldest: self.optional("ONLY_OLDEST").as_deref() == Some("1"),
         };
+        if self.optional("RSYNC").is_some_and(|value| value != "0") {
+            self.faults
+                .push("RSYNC is not done: files go over SFTP, with no program on either side; take it out".to_owned());
+        }
         if self.faults.is_empty() && settings.staging.file_name().is_none() {
             self.faults.push("PATH_TO_SNAPSHOT_WITH_METADATA_DIR names no folder".to_owned());
         }
@@ -200,6 +207,13 @@ mod tests {
         let text = WHOLE.replace("PORT_REMOTE=22", "PORT_REMOTE=ssh").replace("TIMELIMIT=3600\n", "");
         check(&text, &["PORT_REMOTE is no number: ssh", "TIMELIMIT is missing"]);
         check(&format!("{WHOLE}nonsense\n"), &["line 17 is no NAME=value"]);
+    }
+
+    #[test]
+    fn another_way_than_sftp_is_refused() {
+        let fault = "RSYNC is not done: files go over SFTP, with no program on either side; take it out";
+        check(&format!("{WHOLE}RSYNC=1\n"), &[fault]);
+        check(&format!("{WHOLE}RSYNC=0\nKEEP_OWN=1\n"), &[]);
     }
 
     #[test]

@@ -169,7 +169,8 @@ pub(super) async fn reopen<'a>(
     Ok(Taken::new(source, cloud, unit, server, parts, taken_at))
 }
 
-fn root(device: &str, from: From) -> Part {
+/// The disk that a server starts from.
+pub(super) fn root(device: &str, from: From) -> Part {
     Part { role: "root", device: device.to_owned(), boot_index: Some(0), volume: None, from }
 }
 

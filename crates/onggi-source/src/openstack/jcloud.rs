@@ -16,6 +16,8 @@ use crate::config::Surroundings;
 use crate::context::Context;
 use crate::source::{ByteStream, Result, SourceError, Unit};
 
+pub use super::jcloud_capture::Captured;
+
 /// What all names of images begin with.
 const PREFIX: &str = "snapshot__";
 /// What Nova calls the snapshots that it makes for an image.
@@ -94,7 +96,7 @@ pub struct ServerImage {
     pub name: ImageName,
     /// The cloud says that it can be read.
     pub is_active: bool,
-    document: Value,
+    pub(super) document: Value,
 }
 
 /// One disk of an image, ready to be fetched.
@@ -114,8 +116,8 @@ pub struct Disk {
 
 /// One project, and the images that a script makes of its servers.
 pub struct Project {
-    openstack: Openstack,
-    name: String,
+    pub(super) openstack: Openstack,
+    pub(super) name: String,
 }
 
 impl Project {
@@ -124,7 +126,7 @@ impl Project {
         Self { openstack: Openstack::new(config, surroundings), name }
     }
 
-    async fn cloud(&self, cx: &Context) -> Result<Arc<dyn Cloud>> {
+    pub(super) async fn cloud(&self, cx: &Context) -> Result<Arc<dyn Cloud>> {
         let clouds = self.openstack.clouds(cx).await?;
         clouds.first().cloned().ok_or_else(|| SourceError::Denied("there is no project".to_owned()))
     }
@@ -295,7 +297,7 @@ fn is_made_for(snapshot: &Value, image: &Value) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
@@ -324,7 +326,7 @@ mod tests {
         check("snapshot__demo/vm1__5", None);
     }
 
-    fn project(cloud: &FakeCloud, state: &std::path::Path) -> Project {
+    pub(in crate::openstack) fn project(cloud: &FakeCloud, state: &std::path::Path) -> Project {
         let clouds: Vec<Arc<dyn Cloud>> = vec![Arc::new(cloud.clone())];
         let openstack = Openstack {
             clouds: OnceCell::new_with(Some(clouds)),

@@ -1,20 +1,26 @@
 //! `onggi jcloud`: what the JCloud script does, from its own file of variables.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::ValueHint;
+use onggi_engine::backup::{History, Parents, UnitPlan};
 use onggi_engine::exit::Exit;
-use onggi_engine::jcloud::{Event, Jcloud, JcloudError, Settings};
-use onggi_source::Purpose;
+use onggi_engine::jcloud::{Event, Jcloud, JcloudError, Settings, Shelf, Summary, Target, surplus};
+use onggi_repo::forget::ForgetPlan;
+use onggi_repo::format::Compression;
+use onggi_repo::lock::LockKind;
 use onggi_source::openstack::jcloud::Project;
 use onggi_source::openstack::{Openrc, OpenrcMode, OpenstackConfig};
+use onggi_source::{Purpose, TreePath};
 use onggi_storage::sftp::{PlainFolder, SftpOptions};
 use serde_json::json;
 
 use crate::escape::escape_text;
 use crate::failure::Failure;
 use crate::member;
-use crate::session::Session;
+use crate::session::{Opened, Session};
+use crate::watcher::Watcher;
 
 /// Does what the JCloud script does, from its own .env: images of servers, the newest in the cloud, the others on a backup
 /// server.
@@ -22,8 +28,12 @@ use crate::session::Session;
 /// The same variables, list of jobs, names and folders, so that either goes on with the other's work. Each file is read
 /// back and compared before its image is removed from the cloud. A rate is in KiB/s, as rsync took it; BANDWIDTH_UNIT=MB
 /// in the file says otherwise, ONLY_OLDEST=1 moves one image of a server in a run, as the script did.
+///
+/// With --repo the same is done into a repository in the place of the backup server: each capture is a snapshot that
+/// `onggi restore --to source` makes a server of, where the configuration has --source with kind openstack.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  onggi jcloud --env /opt/jcloud/.env\n  onggi jcloud --env .env --strict")]
+#[command(after_help = "Examples:\n  onggi jcloud --env /opt/jcloud/.env\n  onggi jcloud --env .env --strict\n  \
+    onggi --repo main jcloud --env .env --source demo")]
 pub struct Args {
     /// The script's file of variables.
     #[arg(long, value_name = "FILE", default_value = ".env", value_hint = ValueHint::FilePath)]
@@ -31,6 +41,9 @@ pub struct Args {
     /// End with 3 when a server failed or is left over; the script always ends with 0.
     #[arg(long)]
     pub strict: bool,
+    /// Name of the source that snapshots count to, with --repo.
+    #[arg(long, value_name = "SOURCE", default_value = "jcloud")]
+    pub source: String,
 }
 
 /// Does it.
@@ -49,6 +62,31 @@ pub async fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let surroundings =
         member::surroundings_without_repository(session, &format!("jcloud {}", settings.joblist.display()));
     let project = Project::new(config, surroundings, settings.project.clone());
+    let is_korean = is_korean(session);
+    if settings.rate.is_some() && !text.contains("BANDWIDTH_UNIT") {
+        session.output.talk(if is_korean {
+            "BANDWIDTH_LIMIT의 단위는 rsync와 같이 KiB/s입니다. MB/s로 쓰려면 BANDWIDTH_UNIT=MB를 더하십시오."
+        } else {
+            "BANDWIDTH_LIMIT is in KiB/s, as rsync takes it; BANDWIDTH_UNIT=MB makes it MB/s."
+        });
+    }
+    let tell = |event: Event| show(&event, is_korean, session);
+    let work = async |to: Target<'_>| {
+        let cx = session.run(Purpose::Backup).context;
+        let jcloud = Jcloud { settings: &settings, project: &project, to, tell: &tell };
+        jcloud.run(&cx).await.map_err(|error| failure(&error))
+    };
+    let summary = if session.globals.repo.is_some() {
+        into_repository(args, &settings, session, work).await?
+    } else {
+        let remote = backup_server(&settings, session).await?;
+        work(Target::Folder(&remote)).await?
+    };
+    let is_whole = summary.failed == 0 && summary.left == 0;
+    Ok(if args.strict && !is_whole { Exit::Partial } else { Exit::Done })
+}
+
+async fn backup_server(settings: &Settings, session: &Session) -> Result<PlainFolder, Failure> {
     let ssh = session.machine.home().join(".ssh/known_hosts");
     let options = SftpOptions {
         host: settings.host.clone(),
@@ -66,24 +104,93 @@ pub async fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         host_key: None,
         clock: session.machine.clock(),
     };
-    let remote = PlainFolder::open(options).await.map_err(|error| {
+    PlainFolder::open(options).await.map_err(|error| {
         Failure::new(Exit::from(&error), format!("enter the backup server {}", settings.host)).chain(&error)
-    })?;
-    let is_korean =
-        session.machine.variable(&["LC_ALL", "LC_MESSAGES", "LANG"]).is_some_and(|name| name.starts_with("ko"));
-    if settings.rate.is_some() && !text.contains("BANDWIDTH_UNIT") {
-        session.output.talk(if is_korean {
-            "BANDWIDTH_LIMIT의 단위는 rsync와 같이 KiB/s입니다. MB/s로 쓰려면 BANDWIDTH_UNIT=MB를 더하십시오."
-        } else {
-            "BANDWIDTH_LIMIT is in KiB/s, as rsync takes it; BANDWIDTH_UNIT=MB makes it MB/s."
-        });
+    })
+}
+
+/// Stores captures as snapshots, then forgets those of the same servers that are too many.
+async fn into_repository(
+    args: &Args,
+    settings: &Settings,
+    session: &Session,
+    work: impl AsyncFnOnce(Target<'_>) -> Result<Summary, Failure>,
+) -> Result<Summary, Failure> {
+    let mut done = None;
+    let store = async |opened: &Opened| {
+        let history = History::load(&opened.repo).await;
+        let history = history.map_err(|error| Failure::repository("read the snapshots", &error))?;
+        let watcher = Watcher::new(&session.output, "jcloud");
+        let shelf = Shelf::new(opened.job(session, &history, watcher)?, plan(args, settings, session));
+        let summary = work(Target::Repository(&shelf)).await?;
+        let surplus = !surplus_of(&summary, args, opened, session).await?.is_empty();
+        done = Some((summary, surplus));
+        Ok(Exit::Done)
+    };
+    let exit = session.with_own_end(LockKind::Shared, store).await?;
+    let Some((summary, has_surplus)) = done else {
+        return Err(Failure::new(exit, "store in the repository").because("it was asked to end"));
+    };
+    if has_surplus {
+        let forget = async |opened: &Opened| {
+            for plan in surplus_of(&summary, args, opened, session).await? {
+                let forgotten = opened.repo.forget(&opened.lock, &plan).await;
+                forgotten.map_err(|error| Failure::repository("forget old snapshots", &error))?;
+                for id in plan.forgotten() {
+                    show(&Event::Removed(format!("snapshot {}", id.short())), is_korean(session), session);
+                }
+            }
+            Ok(Exit::Done)
+        };
+        session.with(LockKind::Exclusive, forget).await?;
+        session.output.suggest("onggi repository prune");
     }
-    let tell = |event: Event| show(&event, is_korean, session);
-    let cx = session.run(Purpose::Backup).context;
-    let jcloud = Jcloud { settings: &settings, project: &project, remote: &remote, tell: &tell };
-    let summary = jcloud.run(&cx).await.map_err(|error| failure(&error))?;
-    let is_whole = summary.failed == 0 && summary.left == 0;
-    Ok(if args.strict && !is_whole { Exit::Partial } else { Exit::Done })
+    Ok(summary)
+}
+
+/// What goes of each server of which a capture came.
+async fn surplus_of(
+    summary: &Summary,
+    args: &Args,
+    opened: &Opened,
+    session: &Session,
+) -> Result<Vec<ForgetPlan>, Failure> {
+    let candidates = opened.repo.forget_candidates().await;
+    let (candidates, _) = candidates.map_err(|error| Failure::repository("list snapshots", &error))?;
+    let mut plans = Vec::new();
+    // Several captures of one server may have come.
+    let moved: BTreeMap<_, _> = summary.moved.iter().map(|(server, keep)| (server, *keep)).collect();
+    for (server, keep) in moved {
+        let plan = surplus(&candidates, &args.source, server, keep, session.now());
+        plans.push(plan.map_err(|error| Failure::repository("plan what to forget", &error))?);
+    }
+    plans.retain(|plan| !plan.forgotten().is_empty());
+    Ok(plans)
+}
+
+fn plan(args: &Args, settings: &Settings, session: &Session) -> UnitPlan {
+    UnitPlan {
+        source: args.source.clone(),
+        kind: "openstack".to_owned(),
+        hostname: String::new(),
+        paths: vec!["/openstack".to_owned()],
+        tags: Vec::new(),
+        excludes: Vec::new(),
+        manifest: Some(TreePath::root()),
+        chunker: None,
+        compression: Compression::DEFAULT,
+        rate: session.globals.limit_rate.map(|rate| rate.0).or(settings.rate),
+        time_limit: None,
+        parents: Parents::Nothing,
+        time: None,
+        journal: None,
+        hold: None,
+        full_read_every: 0,
+    }
+}
+
+fn is_korean(session: &Session) -> bool {
+    session.machine.variable(&["LC_ALL", "LC_MESSAGES", "LANG"]).is_some_and(|name| name.starts_with("ko"))
 }
 
 fn failure(error: &JcloudError) -> Failure {

@@ -160,3 +160,49 @@ fn a_time_limit_leaves_the_rest_of_the_list_to_the_next_run() {
         lab.client(&["image", "delete", &image]);
     }
 }
+
+#[test]
+fn the_scripts_work_goes_into_a_repository_where_that_is_asked_for() {
+    let Some(lab) = Openstack::start() else { return };
+    let Some(sshd) = Sshd::start() else { return };
+    let desk = Desk::new(&lab, &sshd, "demo", "KEEP_OWN=1\n");
+    desk.make_password();
+    let run = |words: &[&str]| desk.onggi(&[&["--repo", "repository", "--password-file", "password"], words].concat());
+    run(&["init"]).expect(0);
+    let vm1 = lab.id("server", "vm1");
+    let round = || {
+        desk.joblist(&[&vm1]);
+        run(&["jcloud", "--env", ".env", "--strict", "--source", "demo"]).expect(0)
+    };
+    let snapshots = || {
+        let listed: serde_json::Value = serde_json::from_str(&run(&["snapshots", "--json"]).expect(0).out).unwrap();
+        listed.as_array().unwrap().clone()
+    };
+    round();
+    assert_eq!(snapshots().len(), 0, "the newest stays in the cloud");
+    let epoch = desk.images(&vm1)[0].rsplit("__").next().unwrap().parse::<i64>().unwrap();
+    round();
+    let first = snapshots();
+    assert_eq!((first.len(), desk.images(&vm1).len()), (1, 1));
+    assert_eq!(first[0]["time"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second(), epoch);
+    assert_eq!(desk.files(&vm1), BTreeMap::new(), "nothing goes to the backup server");
+    // MAX_COUNT_OF_SNAPSHOT is 1, until the server says itself that it wants two.
+    round();
+    assert_eq!(snapshots().len(), 1);
+    assert_ne!(snapshots()[0]["id"], first[0]["id"]);
+    lab.client(&["server", "set", "--property", "onggi_keep=2", "vm1"]);
+    round();
+    round();
+    lab.client(&["server", "unset", "--property", "onggi_keep", "vm1"]);
+    assert_eq!(snapshots().len(), 2);
+    let id = snapshots()[1]["id"].as_str().unwrap()[..12].to_owned();
+    let login = lab.file("demo-openrc").display().to_string();
+    let text = format!("version: 1\nsources:\n  demo: {{ kind: openstack, openrc: {{ file: {login} }} }}\n");
+    fs::write(desk.path("onggi.yaml"), text).unwrap();
+    run(&["--config", "onggi.yaml", "restore", &id, "--to", "source", "--server-name", "back", "--yes"]).expect(0);
+    assert_eq!(lab.json(&["server", "show", "back"])["status"], "ACTIVE");
+    lab.client(&["server", "delete", "--wait", "back"]);
+    for image in desk.images("") {
+        lab.client(&["image", "delete", &image]);
+    }
+}
