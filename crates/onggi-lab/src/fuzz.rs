@@ -15,16 +15,19 @@ use onggi_repo::format::{
     Tree, decode_blob, pack, seal, unpacked,
 };
 use onggi_source::TreePath;
+use onggi_source::disk::{Disk, DiskError, FileSystem, Place};
 use onggi_source::etcd::bolt::{Bolt, BoltError};
 use onggi_source::etcd::content::Content;
 use onggi_source::etcd::hashkv::HashKv;
 use onggi_source::etcd::survey::Survey;
-use onggi_source::openstack::image::{ExtentKind, ImageError, Inspector, Qcow2, inspect};
+use onggi_source::openstack::image::{ExtentKind, ImageBytes, ImageError, Inspector, Qcow2, inspect};
 use onggi_source::paths::{Asked, Case, Pattern, Patterns};
 use onggi_ssh::PublicKey;
 use onggi_ssh::known_hosts::{KnownHosts, Verdict};
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Takes any bytes and does not panic.
 pub type Target = fn(&[u8]);
@@ -51,6 +54,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("node_frames", node_frames),
     ("qcow2", qcow2),
     ("disk", disk),
+    ("disk_files", disk_files),
 ];
 
 fn key() -> MasterKey {
@@ -322,4 +326,89 @@ pub fn disk(bytes: &[u8]) {
         inspector.feed((index * (usize::from(*step) * 100 + 1)) as u64, piece);
     }
     assert_eq!(Ok(inspector.finish()), inspect(length, read));
+}
+
+/// The sectors of an image that are not zero, each behind its number.
+struct Sectors {
+    sectors: HashMap<u64, [u8; 512]>,
+    length: u64,
+}
+
+impl Sectors {
+    fn parse(bytes: &[u8]) -> Self {
+        let mut sectors = HashMap::new();
+        for record in bytes.chunks_exact(4 + 512) {
+            if let Some((number, sector)) = record.split_first_chunk::<4>() {
+                let number = u64::from(u32::from_le_bytes(*number)) % (1 << 20);
+                sectors.insert(number, sector.try_into().expect("a sector"));
+            }
+        }
+        let length = sectors.keys().max().map_or(0, |last| (last + 1) * 512);
+        Self { sectors, length }
+    }
+}
+
+impl ImageBytes for Sectors {
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        if offset.checked_add(buffer.len() as u64).is_none_or(|end| end > self.length) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        for (at, byte) in (offset..).zip(buffer) {
+            *byte = self.sectors.get(&(at / 512)).map_or(0, |sector| sector[(at % 512) as usize]);
+        }
+        Ok(())
+    }
+}
+
+/// Files in a disk: whatever it says, a walk over it ends, and pieces of files are in order.
+pub fn disk_files(bytes: &[u8]) {
+    walk_disk(bytes);
+}
+
+/// Walks over a disk that is given as its sectors and counts the entries.
+pub fn walk_disk(bytes: &[u8]) -> usize {
+    let image = Sectors::parse(bytes);
+    let length = image.length;
+    let Ok(disk) = Disk::open(Arc::new(image), length) else { return 0 };
+    let opened = disk.parts().iter().filter_map(|part| disk.file_system(part).ok());
+    opened.map(|open| walk_file_system(&*open)).sum()
+}
+
+/// As many entries as one walk looks at, and as many pieces of a file.
+const LOOKED_AT_MAX: usize = 4000;
+
+fn walk_file_system(open: &dyn FileSystem) -> usize {
+    let (mut entered, mut entries) = (HashSet::from([open.root()]), 0);
+    let mut directories = vec![open.root()];
+    while let Some(directory) = directories.pop() {
+        let Ok(listing) = open.list(directory) else { continue };
+        assert!(listing.entries.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        for (_, inode) in listing.entries {
+            entries += 1;
+            if entries > LOOKED_AT_MAX {
+                return entries;
+            }
+            let Ok(stat) = open.stat(inode) else { continue };
+            if stat.kind == onggi_source::Kind::Directory && entered.insert(inode) {
+                directories.push(inode);
+            }
+            if stat.kind == onggi_source::Kind::File {
+                look_at_file(open, inode, stat.metadata.size);
+            }
+        }
+    }
+    entries
+}
+
+fn look_at_file(open: &dyn FileSystem, inode: u64, size: u64) {
+    let (mut end, mut pieces, mut buffer) = (0, 0, vec![0; 4 << 10]);
+    let _ = open.runs(inode, &mut |run| {
+        assert!(run.offset >= end && run.length > 0 && run.offset + run.length <= size);
+        (end, pieces) = (run.offset + run.length, pieces + 1);
+        if let Place::At(at) = run.place {
+            let length = buffer.len().min(run.length as usize);
+            let _ = open.read(at, &mut buffer[..length]);
+        }
+        if pieces > LOOKED_AT_MAX { Err(DiskError::Unsupported("enough".into())) } else { Ok(()) }
+    });
 }

@@ -21,6 +21,7 @@ mod config;
 pub mod database;
 pub mod days;
 pub mod device;
+pub mod disk;
 pub mod etcd;
 mod hex;
 mod hook;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::source::SourceError;
 
 pub use format::Format;
-pub use inspect::{FileSystem, Inspection, Inspector, Partition, State, Table, inspect};
+pub use inspect::{FileSystem, Inspection, Inspector, Partition, State, Table, inspect, inspect_backup};
 pub use qcow2::{Compression, Extent, ExtentKind, Extents, Header, Qcow2};
 pub use write::{Piece, Qcow2Plan};
 
@@ -95,24 +95,28 @@ impl<T: ImageBytes + ?Sized> ImageBytes for Arc<T> {
 }
 
 /// Big-endian numbers, as qcow2 and XFS write them; 0 where the bytes end before.
-fn be_u32(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn be_u16(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes(field(bytes, at))
+}
+
+pub(crate) fn be_u32(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(field(bytes, at))
 }
 
-fn be_u64(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn be_u64(bytes: &[u8], at: usize) -> u64 {
     u64::from_be_bytes(field(bytes, at))
 }
 
 /// Little-endian numbers, as partition tables and ext4 write them; 0 where the bytes end before.
-fn le_u16(bytes: &[u8], at: usize) -> u16 {
+pub(crate) fn le_u16(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes(field(bytes, at))
 }
 
-fn le_u32(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn le_u32(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(field(bytes, at))
 }
 
-fn le_u64(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn le_u64(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(field(bytes, at))
 }
 

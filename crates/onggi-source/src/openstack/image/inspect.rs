@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use partition::Chain;
+use partition::{Chain, Gpt};
 
 pub use file_system::{FileSystem, State};
 pub use partition::{Partition, Table};
@@ -174,6 +174,27 @@ impl Want {
             self.bytes.extend_from_slice(&new[..new.len().min(missing)]);
         }
     }
+}
+
+/// The same by the copy of a GPT at the disk's end, if there is one: for a disk whose start is gone.
+pub fn inspect_backup<E>(
+    length: u64,
+    mut read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+) -> Result<Option<Inspection>, E> {
+    let mut end = vec![0; length.min(4096) as usize];
+    read(length - end.len() as u64, &mut end)?;
+    let Some(table) = Gpt::backup(&end).filter(|table| table.entries.end <= length) else { return Ok(None) };
+    let mut entries = vec![0; (table.entries.end - table.entries.start) as usize];
+    read(table.entries.start, &mut entries)?;
+    let mut found =
+        Inspection { table: Table::Gpt, partitions: table.partitions(&entries, length), file_systems: Vec::new() };
+    for partition in &found.partitions {
+        let mut start = vec![0; START_BYTES.min(partition.length) as usize];
+        read(partition.start, &mut start)?;
+        let known = FileSystem::known(&start, Some(partition.number), partition.start, partition.length);
+        found.file_systems.extend(known);
+    }
+    Ok(Some(found))
 }
 
 /// Looks at a disk that can be read anywhere.

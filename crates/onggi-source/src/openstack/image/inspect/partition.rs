@@ -116,19 +116,47 @@ fn mbr(bytes: &[u8]) -> Option<[Entry; 4]> {
 fn gpt(bytes: &[u8], disk: u64) -> Option<Vec<Partition>> {
     let is_there = |sector: &u64| bytes.get(*sector as usize..).is_some_and(|rest| rest.starts_with(b"EFI PART"));
     let sector = GPT_SECTORS.into_iter().find(is_there)?;
-    let header = bytes.get(sector as usize..)?;
-    let entry_bytes = le_u32(header, 84);
-    if !(GPT_ENTRY_BYTES_MIN..=GPT_ENTRY_BYTES_MAX).contains(&entry_bytes) {
-        return None;
+    let header = Gpt::parse(bytes.get(sector as usize..)?, sector)?;
+    let at = header.entries.start;
+    Some(header.partitions(bytes.get(usize::try_from(at).ok().filter(|_| at < START_BYTES)?..)?, disk))
+}
+
+/// What the header of a GPT says.
+pub(super) struct Gpt {
+    /// Where its entries are, in bytes of the disk.
+    pub entries: std::ops::Range<u64>,
+    sector: u64,
+    entry_bytes: u32,
+}
+
+impl Gpt {
+    /// Of a disk with sectors of this length.
+    fn parse(header: &[u8], sector: u64) -> Option<Self> {
+        let entry_bytes = le_u32(header, 84);
+        if !header.starts_with(b"EFI PART") || !(GPT_ENTRY_BYTES_MIN..=GPT_ENTRY_BYTES_MAX).contains(&entry_bytes) {
+            return None;
+        }
+        let at = le_u64(header, 72).checked_mul(sector)?;
+        let count = u64::from(le_u32(header, 80)).min(PARTITIONS_MAX as u64);
+        Some(Self { entries: at..at.checked_add(count * u64::from(entry_bytes))?, sector, entry_bytes })
     }
-    let at = le_u64(header, 72).checked_mul(sector).filter(|at| *at < START_BYTES)?;
-    let entries = bytes.get(at as usize..)?.chunks_exact(entry_bytes as usize);
-    let entries = (1..).zip(entries.take((le_u32(header, 80) as usize).min(PARTITIONS_MAX)));
-    let used = entries.filter(|(_, entry)| entry[..16].iter().any(|byte| *byte != 0));
-    let partitions = used.filter_map(|(number, entry)| {
-        let (first, last) = (le_u64(entry, 32), le_u64(entry, 40));
-        let length = last.checked_sub(first)?.checked_add(1)?.saturating_mul(sector);
-        Partition::new(number, first.checked_mul(sector)?, length, disk)
-    });
-    Some(partitions.collect())
+
+    /// The copy at the end of a disk, from its last 4 KiB.
+    pub fn backup(end: &[u8]) -> Option<Self> {
+        GPT_SECTORS.into_iter().find_map(|sector| Self::parse(&end[end.len().checked_sub(sector as usize)?..], sector))
+    }
+
+    /// What its entries say.
+    pub fn partitions(&self, entries: &[u8], disk: u64) -> Vec<Partition> {
+        let Self { sector, entry_bytes, .. } = *self;
+        let count = (self.entries.end - self.entries.start) / u64::from(entry_bytes);
+        let entries = (1..).zip(entries.chunks_exact(entry_bytes as usize).take(count as usize));
+        let used = entries.filter(|(_, entry)| entry[..16].iter().any(|byte| *byte != 0));
+        let partitions = used.filter_map(|(number, entry)| {
+            let (first, last) = (le_u64(entry, 32), le_u64(entry, 40));
+            let length = last.checked_sub(first)?.checked_add(1)?.saturating_mul(sector);
+            Partition::new(number, first.checked_mul(sector)?, length, disk)
+        });
+        partitions.collect()
+    }
 }
