@@ -2,6 +2,7 @@
 //! `edge`.
 
 pub mod backup;
+pub mod blobs;
 pub mod budget;
 pub mod config;
 pub mod copies;

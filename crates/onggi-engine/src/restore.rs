@@ -1,5 +1,5 @@
-//! The way home: a snapshot, or a chain of them, as one tree with random access, and a plain directory to restore it
-//! into. A restore is planned, shown and then applied.
+//! The way home: a snapshot, or a chain of them, or a disk image in one, as one tree with random access, and a plain
+//! directory to restore it into. A restore is planned, shown and then applied.
 
 mod attributes;
 mod batch;
@@ -8,8 +8,10 @@ mod compare;
 mod confine;
 mod destination;
 pub mod directory;
+mod disk;
 mod filling;
 mod open;
+mod origin;
 mod select;
 mod source;
 mod tree;
@@ -17,6 +19,8 @@ mod tree;
 pub use attributes::{LeftOut, Privilege};
 pub use chain::{ChainError, chain};
 pub use directory::{Damaged, DirectoryRestore, Plan, Policy, Report, Request, RestoreError};
+pub use disk::{DiskPart, DiskTree, journal_note};
+pub use origin::{Entries, Guard, Origin};
 pub use select::{Selection, locate};
 pub use source::carry_out;
 pub use tree::{SnapshotTree, TreeEntry};

@@ -1,16 +1,15 @@
 //! As many entries of a restore as are handled at once, and what is done with them.
 
 use super::attributes::{self, LeftOut, Owner, Privilege};
-use super::compare::{Piece, has_content};
 use super::destination::Destination;
 use super::directory::{Report, Request, RestoreError, problem, stays};
 use super::filling::{Filling, Slot};
-use super::tree::SnapshotTree;
+use super::origin::{Content, Expected, Origin};
 use crate::watch::{Event, Live, Watch};
 use futures::{StreamExt, stream};
 use onggi_repo::{
-    Compute, Fetch, FetchOptions,
-    format::{BlobId, BlobKind, Node, NodeKind},
+    Compute,
+    format::{Node, NodeKind},
 };
 use onggi_source::{Context, Metadata, Problem, TreePath};
 use rustix::fs::FileType;
@@ -24,18 +23,19 @@ const ENTRIES_MAX: usize = 16_384;
 const LARGE_MAX: usize = 256;
 /// Chunks, at 32 bytes each. One file may have more.
 const CHUNKS_MAX: usize = 1 << 18;
+/// Values of extended attributes, in bytes. One file may have more.
+const ATTRIBUTE_BYTES_MAX: usize = 16 << 20;
 
 /// A file that is to be written.
 struct Waiting {
     path: TreePath,
     metadata: Metadata,
-    content: Vec<BlobId>,
-    length: u64,
+    content: Content,
 }
 
 /// The batch that is being collected, and the sum of those before.
 pub(super) struct Batch {
-    tree: SnapshotTree,
+    origin: Origin,
     request: Request,
     destination: Arc<Destination>,
     /// The threads that write: where the kernel can, they may nowhere else.
@@ -51,6 +51,7 @@ pub(super) struct Batch {
     hard_links: Vec<(TreePath, TreePath)>,
     complete: Vec<(TreePath, Metadata)>,
     chunks: usize,
+    attribute_bytes: usize,
     large: usize,
     /// The first name of each file that has several.
     names: HashMap<(u64, u64), TreePath>,
@@ -60,17 +61,17 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) fn new(
-        tree: &SnapshotTree,
+        origin: &Origin,
         request: &Request,
         destination: Arc<Destination>,
         (live, watch): (Arc<Live>, Arc<dyn Watch>),
     ) -> Self {
         let inside = destination.clone();
         Self {
-            tree: tree.clone(),
+            origin: origin.clone(),
             request: request.clone(),
             destination,
-            hands: tree.repository().env().compute.beside("restore", move || inside.confine()),
+            hands: origin.environment().compute.beside("restore", move || inside.confine()),
             live,
             watch,
             owner: Owner::current(),
@@ -81,6 +82,7 @@ impl Batch {
             hard_links: Vec::new(),
             complete: Vec::new(),
             chunks: 0,
+            attribute_bytes: 0,
             large: 0,
             names: HashMap::new(),
             report: Report::default(),
@@ -92,6 +94,7 @@ impl Batch {
         self.files.len() + self.others.len() + self.dirs.len() >= ENTRIES_MAX
             || self.large >= LARGE_MAX
             || self.chunks >= CHUNKS_MAX
+            || self.attribute_bytes >= ATTRIBUTE_BYTES_MAX
     }
 
     /// Has a directory made, and those above it.
@@ -111,6 +114,7 @@ impl Batch {
         if let Some(parent) = path.parent() {
             self.directory(&parent);
         }
+        self.attribute_bytes += node.xattrs.iter().map(|xattr| xattr.value.len()).sum::<usize>();
         if node.kind != NodeKind::File {
             self.others.push((path, node));
             return;
@@ -135,7 +139,8 @@ impl Batch {
         }
         self.chunks += node.chunks().len();
         self.large += usize::from(node.chunks().len() > 1);
-        self.files.push(Waiting { path, metadata, content: node.content.unwrap_or_default(), length });
+        let content = Content { inode: (node.device_id, node.inode), chunks: node.content.unwrap_or_default(), length };
+        self.files.push(Waiting { path, metadata, content });
     }
 
     /// Takes word that a directory has all its entries.
@@ -212,13 +217,13 @@ impl Batch {
 
     async fn write_files(&mut self, cx: &Context) -> Result<(), RestoreError> {
         let files = self.drop_unchanged().await?;
-        (self.chunks, self.large) = (0, 0);
-        let pieces: Vec<_> =
-            if self.request.verify { files.iter().map(|file| self.pieces(file)).collect() } else { Vec::new() };
+        (self.chunks, self.large, self.attribute_bytes) = (0, 0, 0);
+        let expected = |file: &Waiting| self.origin.expected(&file.content);
+        let expected: Vec<_> = if self.request.verify { files.iter().map(expected).collect() } else { Vec::new() };
         let (mut wanted, mut slots) = (Vec::with_capacity(files.len()), Vec::with_capacity(files.len()));
-        for (key, file) in files.into_iter().enumerate() {
-            wanted.push(Fetch { key, content: file.content });
-            slots.push(Slot::new(file.path, file.metadata, file.length));
+        for file in files {
+            slots.push(Slot::new(file.path, file.metadata, file.content.length));
+            wanted.push(file.content);
         }
         let filling = Arc::new(Filling {
             cx: cx.clone(),
@@ -227,12 +232,12 @@ impl Batch {
             privilege: self.request.privilege,
             owner: self.owner,
             damaged: self.request.damaged,
+            place: self.origin.place(),
             live: self.live.clone(),
             watch: self.watch.clone(),
             outcome: Mutex::default(),
         });
-        let options = FetchOptions { threads: Some(self.hands.clone()), ..FetchOptions::default() };
-        self.tree.repository().fetch(wanted, filling.clone(), options).await?;
+        self.origin.fetch(wanted, filling.clone(), self.hands.clone()).await?;
         let outcome = std::mem::take(&mut *filling.outcome());
         self.report.files_restored += outcome.files;
         self.report.bytes_restored += outcome.bytes;
@@ -244,7 +249,7 @@ impl Batch {
             return Err(RestoreError::Full { target: self.request.target.clone(), needed: 0, free: 0 });
         }
         cx.check()?;
-        self.verify(&filling, pieces).await;
+        self.verify(&filling, expected).await;
         Ok(())
     }
 
@@ -257,7 +262,7 @@ impl Batch {
                 Ok(Some(found)) if stays(self.request.existing, found, &file.metadata) => {
                     self.report.files_unchanged += 1;
                 }
-                Ok(Some(found)) if found.file_type == FileType::RegularFile && found.size == file.length => {
+                Ok(Some(found)) if found.file_type == FileType::RegularFile && found.size == file.content.length => {
                     compared.push(file);
                 }
                 Ok(_) => files.push(file),
@@ -265,12 +270,12 @@ impl Batch {
             }
         }
         let compute = &self.hands.clone();
-        let comparisons: Vec<_> = compared.into_iter().map(|file| (self.pieces(&file), file)).collect();
-        let destination = &self.destination;
+        let comparisons: Vec<_> =
+            compared.into_iter().map(|file| (self.origin.expected(&file.content), file)).collect();
+        let (destination, origin) = (&self.destination, &self.origin);
         let answers: Vec<_> = stream::iter(comparisons)
-            .map(|(pieces, file)| async move {
-                let (destination, path) = (destination.clone(), file.path.clone());
-                let is_same = compute.run(move || has_content(&destination, &path, &pieces)).await;
+            .map(|(expected, file)| async move {
+                let is_same = origin.is_same(compute, destination.clone(), file.path.clone(), expected).await;
                 (file, is_same)
             })
             .buffered(compute.threads())
@@ -283,7 +288,7 @@ impl Batch {
             }
             self.report.files_unchanged += 1;
             self.live.files.add(1);
-            self.live.bytes.add(file.length);
+            self.live.bytes.add(file.content.length);
             let open = self.destination.open_file(&file.path);
             match open.and_then(|open| attributes::apply(open, &file.metadata, self.request.privilege, self.owner)) {
                 Ok(left_out) => self.left_out(left_out),
@@ -295,13 +300,12 @@ impl Batch {
     }
 
     /// Reads back what was written.
-    async fn verify(&mut self, filling: &Arc<Filling>, pieces: Vec<Vec<Piece>>) {
-        let compute = &self.tree.repository().env().compute;
-        let answers: Vec<_> = stream::iter(pieces.into_iter().enumerate())
-            .map(|(key, pieces)| {
-                let filling = filling.clone();
-                let check = move || has_content(&filling.destination, &filling.slots[key].path, &pieces);
-                async move { (key, compute.run(check).await) }
+    async fn verify(&mut self, filling: &Arc<Filling>, expected: Vec<Expected>) {
+        let (origin, compute) = (&self.origin, &self.origin.environment().compute);
+        let answers: Vec<_> = stream::iter(expected.into_iter().enumerate())
+            .map(|(key, expected)| {
+                let (destination, path) = (filling.destination.clone(), filling.slots[key].path.clone());
+                async move { (key, origin.is_same(compute, destination, path, expected).await) }
             })
             .buffered(compute.threads())
             .collect()
@@ -314,12 +318,6 @@ impl Batch {
                 self.problem(problem("verify-failed", &filling.slots[key].path, text));
             }
         }
-    }
-
-    fn pieces(&self, file: &Waiting) -> Vec<Piece> {
-        let repo = self.tree.repository();
-        let length = |id| repo.blob_length(BlobKind::Data, id).unwrap_or(0);
-        file.content.iter().map(|id| Piece { id: *id, length: length(id) as usize }).collect()
     }
 
     /// `false`: it was not made, and that is no error.

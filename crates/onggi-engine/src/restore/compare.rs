@@ -30,7 +30,7 @@ pub(super) fn has_content(destination: &Destination, path: &TreePath, pieces: &[
 }
 
 /// Reads until the buffer is full or the file ends.
-fn fill(file: impl AsFd, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+pub(super) fn fill(file: impl AsFd, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
     let mut filled = 0;
     while filled < buffer.len() {
         match rustix::io::pread(&file, &mut buffer[filled..], offset + filled as u64) {

@@ -7,14 +7,16 @@
 use super::attributes::{LeftOut, Privilege};
 use super::batch::Batch;
 use super::destination::{Destination, Existing};
+use super::origin::{Entries, Guard, Origin};
 use super::select::Selection;
-use super::tree::{SnapshotTree, TreeEntry};
+use super::tree::TreeEntry;
 use crate::report::{Problems, causes};
 use crate::watch::{Event, Live, Watch};
 use onggi_repo::{
     Clock, RepoError,
-    format::{BlobId, BlobKind, Node, NodeKind},
+    format::{Node, NodeKind},
 };
+use onggi_source::disk::DiskError;
 use onggi_source::{Context, Metadata, Problem, Stop, TreePath};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -137,15 +139,29 @@ pub enum RestoreError {
     /// The repository cannot give it.
     #[error("read the snapshot")]
     Repository(#[from] RepoError),
+    /// The disk image cannot give it.
+    #[error("read the disk")]
+    Disk(#[from] DiskError),
     /// Stopped. What is complete stays, and a repetition goes on from there.
     #[error(transparent)]
     Stopped(#[from] Stop),
 }
 
+impl RestoreError {
+    /// Why something cannot be had, in one line.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Repository(error) => causes(error).join(": "),
+            Self::Disk(error) => causes(error).join(": "),
+            error => causes(error).join(": "),
+        }
+    }
+}
+
 /// A planned restore.
 #[derive(Debug)]
 pub struct DirectoryRestore {
-    tree: SnapshotTree,
+    origin: Origin,
     request: Request,
     plan: Plan,
 }
@@ -154,16 +170,17 @@ pub struct DirectoryRestore {
 struct Frame {
     path: TreePath,
     metadata: Option<Metadata>,
-    entries: std::vec::IntoIter<TreeEntry>,
+    entries: Entries,
 }
 
 impl DirectoryRestore {
-    /// Looks at snapshot and target and plans; changes nothing.
-    pub async fn plan(tree: SnapshotTree, request: Request, cx: &Context) -> Result<Self, RestoreError> {
+    /// Looks at what is restored and at the target and plans; changes nothing.
+    pub async fn plan(origin: impl Into<Origin>, request: Request, cx: &Context) -> Result<Self, RestoreError> {
+        let origin = origin.into();
         if request.target.parent().is_none() && !request.in_place {
             return Err(RestoreError::Live);
         }
-        let destination = match open(&request.target, &*tree.repository().env().clock) {
+        let destination = match open(&request.target, &*origin.environment().clock) {
             Ok(destination) => Some(destination),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(RestoreError::Target(request.target, error)),
@@ -171,8 +188,9 @@ impl DirectoryRestore {
         if request.existing.is_none() && destination.as_ref().is_some_and(|destination| !destination.is_empty()) {
             return Err(RestoreError::NotEmpty(request.target));
         }
-        let mut restore = Self { tree, request, plan: Plan::default() };
-        let mut planning = Planning { destination, plan: Plan::default(), policy: restore.request.existing };
+        let mut restore = Self { origin, request, plan: Plan::default() };
+        let origin = restore.origin.clone();
+        let mut planning = Planning { origin, destination, plan: Plan::default(), policy: restore.request.existing };
         restore.walk(cx, &mut planning).await?;
         restore.plan = planning.plan;
         restore.check_room()?;
@@ -188,14 +206,14 @@ impl DirectoryRestore {
     pub async fn apply(&self, cx: &Context, watch: Arc<dyn Watch>) -> Result<Report, RestoreError> {
         let target = &self.request.target;
         make_target(target).map_err(|error| RestoreError::Target(target.clone(), error))?;
-        let destination = open(target, &*self.tree.repository().env().clock)
+        let destination = open(target, &*self.origin.environment().clock)
             .map_err(|error| RestoreError::Target(target.clone(), error))?;
         let live = Arc::new(Live::default());
         live.items_expected.set(self.plan.files);
         live.bytes_expected.set(self.plan.bytes);
         let name = target.display().to_string();
         watch.event(Event::Started { name: name.clone(), live: live.clone() });
-        let batch = Batch::new(&self.tree, &self.request, Arc::new(destination), (live, watch.clone()));
+        let batch = Batch::new(&self.origin, &self.request, Arc::new(destination), (live, watch.clone()));
         let mut applying = Applying { batch };
         let walked = self.walk(cx, &mut applying).await;
         let finished = applying.batch.flush(cx).await;
@@ -234,18 +252,20 @@ impl DirectoryRestore {
 
     /// Visits everything that is selected, a directory before its entries and again after them.
     async fn walk(&self, cx: &Context, visit: &mut (dyn Visit + Send)) -> Result<(), RestoreError> {
-        let start = match self.tree.find(&self.request.path).await? {
+        let start = match self.origin.find(&self.request.path).await? {
             Some(entry) if entry.node.kind != NodeKind::Dir => {
                 return self.visit_one(cx, visit, &TreePath::root(), entry).await.map(drop);
             }
-            Some(entry) => entry.trees,
-            None if self.request.path.is_root() => self.tree.roots().to_vec(),
-            None => return Err(RepoError::Missing(format!("path {}", self.request.path)).into()),
+            None if !self.request.path.is_root() => {
+                return Err(RepoError::Missing(format!("path {}", self.request.path)).into());
+            }
+            start => start,
         };
-        let mut open = vec![self.frame(visit, TreePath::root(), None, &start).await];
+        let mut guard = Guard::new(&self.origin);
+        let mut open = vec![self.frame(visit, TreePath::root(), None, start.as_ref()).await];
         while let Some(frame) = open.last_mut() {
             cx.check()?;
-            let Some(entry) = frame.entries.next() else {
+            let Some(entry) = frame.entries.next().await else {
                 if let Some(Frame { path, metadata: Some(metadata), .. }) = open.pop() {
                     visit.leave(path, metadata);
                 }
@@ -257,8 +277,12 @@ impl DirectoryRestore {
                     visit.problem(problem("too-deep", &path, format!("deeper than {DEPTH_MAX} directories")));
                     continue;
                 }
+                if let Err(why) = guard.enter(&entry, open.iter().map(|frame| &frame.entries)) {
+                    visit.problem(problem("damaged", &path, why.into()));
+                    continue;
+                }
                 let metadata = Some(crate::node::metadata(&entry.node));
-                open.push(self.frame(visit, path, metadata, &entry.trees).await);
+                open.push(self.frame(visit, path, metadata, Some(&entry)).await);
             }
         }
         Ok(())
@@ -269,13 +293,13 @@ impl DirectoryRestore {
         visit: &mut (dyn Visit + Send),
         path: TreePath,
         metadata: Option<Metadata>,
-        trees: &[BlobId],
+        directory: Option<&TreeEntry>,
     ) -> Frame {
-        let (entries, lost) = self.tree.entries(trees).await;
+        let (entries, lost) = self.origin.list(directory).await;
         if let Some(error) = lost {
-            visit.problem(problem("lost-directory", &path, causes(&error).join(": ")));
+            visit.problem(problem("lost-directory", &path, error.text()));
         }
-        Frame { path, metadata, entries: entries.into_iter() }
+        Frame { path, metadata, entries }
     }
 
     /// Visits an entry; gives back a directory that is to be entered.
@@ -306,7 +330,7 @@ impl DirectoryRestore {
             return Ok(Some((path, entry)));
         }
         if takes {
-            let size = self.content_length(&entry.node);
+            let size = self.origin.content_length(&entry.node);
             visit.entry(cx, path, entry.node, size).await?;
         }
         Ok(None)
@@ -317,12 +341,6 @@ impl DirectoryRestore {
         let is_file = self.request.path.name().is_some_and(|name| path.as_bytes() == name);
         let base = if is_file { self.request.path.parent() } else { Some(self.request.path.clone()) };
         base.unwrap_or_else(TreePath::root).below(path)
-    }
-
-    /// Bytes of a file's chunks; `None` if the index does not know one of them.
-    fn content_length(&self, node: &Node) -> Option<u64> {
-        let repo = self.tree.repository();
-        node.chunks().iter().map(|id| repo.blob_length(BlobKind::Data, id).map(u64::from)).sum()
     }
 }
 
@@ -346,6 +364,7 @@ trait Visit {
 }
 
 struct Planning {
+    origin: Origin,
     destination: Option<Destination>,
     plan: Plan,
     policy: Option<Policy>,
@@ -379,8 +398,7 @@ impl Visit for Planning {
             let length = length.unwrap_or(0);
             self.plan.files += 1;
             self.plan.bytes += length;
-            let holes = node.chunks().iter().filter(|id| **id == onggi_repo::ZERO_ID).count() as u64;
-            let dense = length.saturating_sub(holes * onggi_repo::ZERO_LENGTH);
+            let dense = self.origin.dense(&node, length);
             self.plan.bytes_needed += found.map_or(dense, |found| dense.saturating_sub(found.size));
         } else {
             self.plan.others += 1;

@@ -50,6 +50,8 @@ pub(super) struct Filling {
     pub privilege: Privilege,
     pub owner: Owner,
     pub damaged: Damaged,
+    /// Where contents are lost, for people.
+    pub place: &'static str,
     pub live: Arc<Live>,
     pub watch: Arc<dyn Watch>,
     pub outcome: Mutex<Outcome>,
@@ -146,7 +148,7 @@ impl Filling {
             Damaged::Mark => "restored as .onggi-damaged",
             Damaged::Zero => "restored with zeros in their place",
         };
-        let text = format!("{bytes} of {} bytes are lost in the repository; {kept}", slot.length);
+        let text = format!("{bytes} of {} bytes are lost {}; {kept}", slot.length, self.place);
         self.problem(Problem { class: "damaged", path: Some(slot.path.clone()), text });
     }
 

@@ -4,26 +4,31 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 
 use onggi_engine::exit::Exit;
-use onggi_engine::restore::{SnapshotTree, TreeEntry};
+use onggi_engine::report::ReportProblem;
+use onggi_engine::restore::{Entries, Guard, Origin, RestoreError, SnapshotTree, TreeEntry};
 use onggi_repo::format::NodeKind;
 use onggi_repo::lock::LockKind;
 use onggi_source::TreePath;
 use serde_json::Value;
 
+use super::disk;
 use super::filter::Filter;
 use crate::escape::escape;
 use crate::failure::Failure;
 use crate::query::{self, Found};
 use crate::session::{Opened, Session};
 use crate::show::{node, snapshot};
+use crate::watcher::show_problem;
 
 /// Lists the contents of a snapshot.
 ///
 /// A snapshot is an id or the beginning of one, `latest`, `latest~1` for the one before, or UNIT@DATE. Paths narrow the
 /// listing; a folder shows what is directly in it, unless --recursive is given. Without a path everything is listed.
+/// With --disk the listing is of a disk image in the snapshot: of its partitions, or of paths such as /part1/etc.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  onggi ls latest\n  onggi ls latest:/home/ann --long\n  onggi ls 4f1c09ab /etc --recursive --json"
+    after_help = "Examples:\n  onggi ls latest\n  onggi ls latest:/home/ann --long\n  onggi ls 4f1c09ab /etc --recursive --json\n  \
+    onggi ls web-1@2026-11-03 --disk root.raw\n  onggi ls web-1@2026-11-03 --disk root.raw /part1/etc --long"
 )]
 pub struct Args {
     /// Which snapshot, and optionally which path: SNAPSHOT or SNAPSHOT:PATH.
@@ -32,6 +37,9 @@ pub struct Args {
     /// Only these paths.
     #[arg(value_name = "PATH")]
     pub paths: Vec<OsString>,
+    /// List what is in this disk image of the snapshot; paths are then those of the disk.
+    #[arg(long, value_name = "IMAGE")]
+    pub disk: Option<OsString>,
     /// Mode, owner, size and time too.
     #[arg(short = 'l', long)]
     pub long: bool,
@@ -56,15 +64,21 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
             let (all, exit) = opened.snapshots(session).await?;
             let found = query::choose(&which, &all, &args.filter).map_err(|error| Failure::not_one(&error))?;
             head(found, session);
-            let mut listing = Listing::new(opened, found, session, args.long);
+            let (origin, is_disk) = match &args.disk {
+                Some(image) => (disk::open(session, opened, found, image).await?.into(), true),
+                None => (snapshot_tree(opened, found).into(), false),
+            };
+            let mut listing = Listing { origin, session, is_long: args.long, exit };
             if wanted.is_empty() {
-                listing.below(TreePath::root(), listing.tree.roots().to_vec(), true).await?;
+                listing.all(is_disk && !args.recursive).await?;
             }
             for path in &wanted {
                 listing.path(path, args.recursive).await?;
             }
-            session.output.suggest(format_args!("onggi restore {}:PATH --target ./out", found.0.short()));
-            Ok(exit.and(listing.exit))
+            let disk = args.disk.as_ref().map(|image| format!(" --disk {}", escape(image.as_bytes())));
+            let (id, disk) = (found.0.short(), disk.unwrap_or_default());
+            session.output.suggest(format_args!("onggi restore {id}:PATH{disk} --target ./out"));
+            Ok(listing.exit)
         })
         .await
 }
@@ -88,27 +102,37 @@ fn head((id, one): &Found, session: &Session) {
     }
 }
 
+fn snapshot_tree(opened: &Opened, (_, snapshot): &Found) -> SnapshotTree {
+    SnapshotTree::new(opened.repo.clone(), vec![snapshot.tree], Vec::new())
+}
+
 /// A listing on its way.
 struct Listing<'a> {
-    tree: SnapshotTree,
+    origin: Origin,
     session: &'a Session,
     is_long: bool,
     exit: Exit,
 }
 
-impl<'a> Listing<'a> {
-    fn new(opened: &Opened, (_, snapshot): &Found, session: &'a Session, is_long: bool) -> Self {
-        let tree = SnapshotTree::new(opened.repo.clone(), vec![snapshot.tree], Vec::new());
-        Self { tree, session, is_long, exit: Exit::Done }
+impl Listing<'_> {
+    /// Everything, or of a disk its parts and what is directly in a disk without partitions.
+    async fn all(&mut self, only_top: bool) -> Result<(), Failure> {
+        if let Origin::Disk(tree) = &self.origin
+            && only_top
+            && disk::show_parts(self.session, &tree.parts().await)
+        {
+            return Ok(());
+        }
+        self.below(TreePath::root(), None, !only_top).await
     }
 
     /// An entry; of a folder what is in it.
     async fn path(&mut self, path: &TreePath, is_recursive: bool) -> Result<(), Failure> {
         if path.is_root() {
-            return self.below(TreePath::root(), self.tree.roots().to_vec(), is_recursive).await;
+            return self.below(TreePath::root(), None, is_recursive).await;
         }
         let act = || format!("list /{}", escape(path.as_bytes()));
-        let found = self.tree.find(path).await.map_err(|error| Failure::repository(act(), &error))?;
+        let found = self.origin.find(path).await.map_err(|error| disk::failure(act(), &error))?;
         let entry = found.ok_or_else(|| {
             Failure::new(Exit::Failed, act())
                 .because("it is not in this snapshot")
@@ -116,7 +140,7 @@ impl<'a> Listing<'a> {
         })?;
         self.show(path, &entry);
         if entry.node.kind == NodeKind::Dir {
-            self.below(path.clone(), entry.trees, is_recursive).await?;
+            self.below(path.clone(), Some(&entry), is_recursive).await?;
         }
         Ok(())
     }
@@ -125,12 +149,13 @@ impl<'a> Listing<'a> {
     async fn below(
         &mut self,
         path: TreePath,
-        trees: Vec<onggi_repo::format::BlobId>,
+        directory: Option<&TreeEntry>,
         is_recursive: bool,
     ) -> Result<(), Failure> {
-        let mut open = vec![(path.clone(), self.entries(&path, &trees).await)];
+        let mut guard = Guard::new(&self.origin);
+        let mut open = vec![(path.clone(), self.entries(&path, directory).await)];
         while let Some((folder, entries)) = open.last_mut() {
-            let Some(entry) = entries.next() else {
+            let Some(entry) = entries.next().await else {
                 open.pop();
                 continue;
             };
@@ -144,24 +169,33 @@ impl<'a> Listing<'a> {
             };
             self.show(&path, &entry);
             if is_recursive && entry.node.kind == NodeKind::Dir {
-                let entries = self.entries(&path, &entry.trees).await;
+                if let Err(why) = guard.enter(&entry, open.iter().map(|(_, entries)| entries)) {
+                    self.problem("damaged", &path, why.to_owned(), Exit::Partial);
+                    continue;
+                }
+                let entries = self.entries(&path, Some(&entry)).await;
                 open.push((path, entries));
             }
         }
         Ok(())
     }
 
-    async fn entries(
-        &mut self,
-        path: &TreePath,
-        trees: &[onggi_repo::format::BlobId],
-    ) -> std::vec::IntoIter<TreeEntry> {
-        let (entries, lost) = self.tree.entries(trees).await;
+    async fn entries(&mut self, path: &TreePath, directory: Option<&TreeEntry>) -> Entries {
+        let (entries, lost) = self.origin.list(directory).await;
         if let Some(error) = lost {
-            self.session.problem("lost-directory", &format!("/{path}"), &error);
-            self.exit = self.exit.and(Exit::from(&error)).and(Exit::Partial);
+            let exit = match &error {
+                RestoreError::Repository(error) => Exit::from(error),
+                _ => Exit::Partial,
+            };
+            self.problem("lost-directory", path, error.text(), exit);
         }
-        entries.into_iter()
+        entries
+    }
+
+    fn problem(&mut self, class: &str, path: &TreePath, text: String, exit: Exit) {
+        let problem = ReportProblem { class: class.to_owned(), path: Some(format!("/{path}")), text };
+        show_problem(&self.session.output, &problem, "read");
+        self.exit = self.exit.and(exit).and(Exit::Partial);
     }
 
     fn show(&self, path: &TreePath, entry: &TreeEntry) {

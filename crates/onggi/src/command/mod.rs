@@ -7,6 +7,7 @@ pub mod completion;
 pub mod config;
 pub mod copy;
 pub mod diff;
+pub mod disk;
 pub mod drill;
 pub mod etcd;
 pub mod export;

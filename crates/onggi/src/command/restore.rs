@@ -15,14 +15,17 @@ use std::sync::Arc;
 use clap::{ValueEnum, ValueHint};
 use onggi_engine::exit::Exit;
 use onggi_engine::restore::{
-    self, DirectoryRestore, Plan, Policy, Privilege, Report, Request, RestoreError, Selection, SnapshotTree, locate,
+    self, DirectoryRestore, Origin, Plan, Policy, Privilege, Report, Request, RestoreError, Selection, SnapshotTree,
+    locate,
 };
 use onggi_repo::forget::INCOMPLETE;
+use onggi_repo::format::Snapshot;
 use onggi_repo::lock::LockKind;
 use onggi_source::paths::Case;
 use onggi_source::{Purpose, TreePath};
 use serde_json::json;
 
+use super::disk;
 use super::filter::Filter;
 use super::ls::tree_path;
 use crate::escape::{escape, escape_text};
@@ -36,12 +39,14 @@ use crate::watcher::Watcher;
 /// Restores files of a snapshot into a folder.
 ///
 /// Nothing outside the folder is ever touched, whatever the snapshot contains. A path after the snapshot restores just
-/// that; a name without `/` is looked for in the whole snapshot. Every path that was written is printed.
+/// that; a name without `/` is looked for in the whole snapshot. Every path that was written is printed. With --disk
+/// files come out of a disk image in the snapshot, single ones or all, and the path is one of the disk.
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  onggi restore latest:report.odt --target ./out\n  onggi restore 4f1c09ab --target /mnt/new \
     --include '/etc/**'\n  onggi restore web-1@2026-11-03 --target ./web --dry-run\n  \
+    onggi restore web-1@2026-11-03:/part1/etc --disk root.raw --target ./etc\n  \
     onggi restore etcd@2026-11-03 --to source --target /var/lib/etcd --initial-cluster m1=https://10.0.0.1:2380\n  \
     onggi restore ctl1@2026-11-03:/etc/nova --to source --target /restore"
 )]
@@ -52,6 +57,9 @@ pub struct Args {
     /// Where to.
     #[arg(short = 't', long, value_name = "DIR", value_hint = ValueHint::DirPath, required_unless_present = "to")]
     pub target: Option<PathBuf>,
+    /// Restore what is in this disk image of the snapshot; paths and patterns are then those of the disk: /part1/etc.
+    #[arg(long, value_name = "IMAGE", conflicts_with = "to")]
+    pub disk: Option<OsString>,
     /// Restore the system itself, in the way of its kind; --target is then its data directory, or a directory of the host.
     #[arg(long, value_name = "WHAT", conflicts_with_all = ["include", "iinclude", "exclude", "iexclude", "existing",
         "overwrite", "verify", "privileged"])]
@@ -181,16 +189,25 @@ async fn restore(
     args: &Args,
     session: &Session,
     opened: &Opened,
-    (id, snapshot): &Found,
+    found: &Found,
     wanted: TreePath,
     selection: Selection,
     target: PathBuf,
 ) -> Result<Exit, Failure> {
-    let output = &session.output;
+    let (output, (id, snapshot)) = (&session.output, found);
     output.talk(format_args!("restore snapshot {}", snapshot::sentence(id, snapshot)));
-    let tree = SnapshotTree::new(opened.repo.clone(), vec![snapshot.tree], Vec::new());
-    let roots: Vec<TreePath> = snapshot.paths.iter().filter_map(|path| tree_path(path.as_bytes()).ok()).collect();
-    let path = locate(&tree, &roots, &wanted).await.map_err(|error| not_located(&wanted, &error))?;
+    let (origin, path) = match &args.disk {
+        Some(image) => {
+            let tree = disk::open(session, opened, found, image).await?;
+            disk::check(&tree, &wanted).await?;
+            (Origin::from(tree), wanted)
+        }
+        None => {
+            let tree = SnapshotTree::new(opened.repo.clone(), vec![snapshot.tree], Vec::new());
+            let path = located(&tree, snapshot, &wanted).await?;
+            (tree.into(), path)
+        }
+    };
     let request = Request {
         path,
         selection,
@@ -206,7 +223,7 @@ async fn restore(
         target: target.clone(),
     };
     let run = session.run(Purpose::Restore);
-    let planned = DirectoryRestore::plan(tree, request, &run.context).await;
+    let planned = DirectoryRestore::plan(origin, request, &run.context).await;
     let planned = planned.map_err(|error| failure(&target, &error))?;
     refuse_nothing(args, planned.planned())?;
     if args.dry_run {
@@ -276,6 +293,12 @@ fn selection(args: &Args) -> Result<Selection, Failure> {
     Ok(selection)
 }
 
+/// What is meant by a path of a snapshot.
+pub(super) async fn located(tree: &SnapshotTree, snapshot: &Snapshot, wanted: &TreePath) -> Result<TreePath, Failure> {
+    let roots: Vec<TreePath> = snapshot.paths.iter().filter_map(|path| tree_path(path.as_bytes()).ok()).collect();
+    locate(tree, &roots, wanted).await.map_err(|error| not_located(wanted, &error))
+}
+
 fn not_located(wanted: &TreePath, error: &onggi_repo::RepoError) -> Failure {
     let name = format!("/{}", escape(wanted.as_bytes()));
     match error {
@@ -300,7 +323,7 @@ fn failure(target: &Path, error: &RestoreError) -> Failure {
             .because(format!("it is full: {} are needed and {} are free", figure::bytes(*needed), figure::bytes(*free)))
             .hint("free space or choose another folder; --existing keep goes on where it stood"),
         RestoreError::Target(_, fault) => Failure::local(act, fault),
-        RestoreError::Repository(error) => Failure::repository(act, error),
+        RestoreError::Repository(_) | RestoreError::Disk(_) => disk::failure(act, error),
         RestoreError::Stopped(stop) => {
             Failure::new(Exit::from(*stop), act).because(stop).hint("--existing keep goes on where it stood")
         }

@@ -11,13 +11,13 @@ use fuser::{
     Errno, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner, OpenFlags, ReplyAttr,
     ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyXattr, Request,
 };
+use onggi_engine::blobs::Blobs;
 use onggi_repo::Repository;
 use onggi_repo::format::{BlobId, BlobKind, Node, NodeKind};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::attributes::{self, Owner};
-use super::blobs::Blobs;
 use super::catalog::{Catalog, Select};
 use super::entry::Entry;
 use super::inodes::{Inodes, number_of};

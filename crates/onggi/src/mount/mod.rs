@@ -6,10 +6,9 @@
 //! snapshots/latest -> the newest         (latest also below each host and tag)
 //! ```
 //!
-//! Nothing is ever written. Memory is bounded: contents by [`blobs`], entries by what the kernel remembers.
+//! Nothing is ever written. Memory is bounded: contents by [`Blobs`](onggi_engine::blobs::Blobs), entries by what the kernel remembers.
 
 mod attributes;
-mod blobs;
 mod catalog;
 mod entry;
 mod filesystem;
