@@ -255,6 +255,9 @@ impl DiskEntries {
     }
 }
 
+/// Fills a buffer from an offset of a file.
+type ReadPiece<'a> = dyn Fn(u64, &mut [u8]) -> Result<(), DiskError> + 'a;
+
 impl Inner {
     fn has_partitions(&self) -> bool {
         self.disk.parts().iter().any(|part| part.number.is_some())
@@ -322,11 +325,14 @@ impl Inner {
     fn entry(&self, part: usize, name: Vec<u8>, inode: u64) -> TreeEntry {
         let number = self.disk.parts().get(part).and_then(|part| part.number).map_or(0, u64::from);
         let stat = self.file_system(part).and_then(|open| open.stat(inode));
-        let node = stat.map(|stat| self.node(stat, number)).unwrap_or_else(|error| {
-            tracing::debug!(inode, %error, "an inode cannot be read");
-            let kind = NodeKind::Other("damaged inode".into());
-            Node::new(Vec::new(), kind, 0, Time::utc(jiff::Timestamp::UNIX_EPOCH))
-        });
+        let node = match stat {
+            Ok(stat) => self.node(stat, number),
+            Err(error) => {
+                tracing::debug!(inode, %error, "an inode cannot be read");
+                let kind = NodeKind::Other("damaged inode".into());
+                Node::new(Vec::new(), kind, 0, Time::utc(jiff::Timestamp::UNIX_EPOCH))
+            }
+        };
         TreeEntry { node: Node { name, inode, device_id: number, ..node }, trees: Vec::new() }
     }
 
@@ -400,7 +406,7 @@ impl Inner {
     fn is_same(&self, destination: &Destination, path: &TreePath, content: &Content) -> Result<bool, DiskError> {
         let Ok(file) = destination.open_file(path) else { return Ok(false) };
         let (mut done, mut is_same, mut buffer, mut other) = (0, true, Vec::new(), Vec::new());
-        let mut compare = |from: u64, to: u64, read: &dyn Fn(u64, &mut [u8]) -> Result<(), DiskError>| {
+        let mut compare = |from: u64, to: u64, read: &ReadPiece<'_>| {
             for at in (from..to).step_by(PIECE) {
                 let length = (to - at).min(PIECE as u64) as usize;
                 buffer.resize(length, 0);

@@ -18,7 +18,7 @@ const LARGE: usize = 70 << 20;
 /// The zoo, and what makes file systems use each of their forms.
 fn tree(to: &Path) {
     for what in zoo::write(to).unwrap() {
-        eprintln!("LEFT OUT of the zoo: {what}");
+        peer::say(&format!("{what}, of the zoo"));
     }
     let at = to.join("forms");
     fs::create_dir(&at).unwrap();
@@ -255,7 +255,7 @@ fn a_table_that_is_gone_is_read_from_its_copy_and_a_cut_disk_as_far_as_it_goes()
         return;
     }
     let disk = File::options().write(true).open(place.path("disk")).unwrap();
-    disk.write_all_at(&[0; 34 * 512], 0).unwrap();
+    disk.write_all_at(&vec![0; 34 * 512], 0).unwrap();
     place.store("disk");
     place.onggi("restore latest:/part2/etc --disk disk --target {out}").expect(0);
     assert_eq!(fs::read_to_string(place.path("out/hostname")).unwrap(), "web-1\n");

@@ -96,9 +96,9 @@ impl Ext {
     /// A directory's blocks, or what of it is in the inode.
     fn directory(&self, inode: &Inode, entries: &mut Entries) -> Result<()> {
         if let Form::Inline = inode.form() {
-            let inline = self.inline(inode)?;
+            let content = inline(inode);
             // The first four bytes are the directory above.
-            let (first, rest) = inline.split_at(inline.len().min(inode::BODY_BYTES));
+            let (first, rest) = content.split_at(content.len().min(inode::BODY_BYTES));
             directory::read(first.get(4..).unwrap_or_default(), 0, entries)?;
             return directory::read(rest, 0, entries);
         }
@@ -114,14 +114,6 @@ impl Ext {
             }
             Ok(())
         })
-    }
-
-    /// What of a small file or directory is in its inode.
-    fn inline(&self, inode: &Inode) -> Result<Vec<u8>> {
-        let mut bytes = inode.body().to_vec();
-        bytes.extend(attribute::inline_rest(inode));
-        bytes.truncate(inode.size as usize);
-        Ok(bytes)
     }
 
     fn target(&self, inode: &Inode) -> Result<Vec<u8>> {
@@ -146,7 +138,7 @@ impl Ext {
 
     fn each_run(&self, inode: &Inode, each: &mut EachRun<'_>) -> Result<()> {
         if matches!(inode.form(), Form::Inline) {
-            let bytes = self.inline(inode)?;
+            let bytes = inline(inode);
             let length = bytes.len() as u64;
             return if length == 0 { Ok(()) } else { each(Run { offset: 0, length, place: Place::Here(bytes) }) };
         }
@@ -234,4 +226,12 @@ impl FileSystem for Ext {
 
 fn long(bytes: &[u8], low: usize, high: usize) -> u64 {
     u64::from(le_u16(bytes, high)) << 32 | u64::from(le_u32(bytes, low))
+}
+
+/// What of a small file or directory is in its inode.
+fn inline(inode: &Inode) -> Vec<u8> {
+    let mut bytes = inode.body().to_vec();
+    bytes.extend(attribute::inline_rest(inode));
+    bytes.truncate(inode.size as usize);
+    bytes
 }

@@ -196,17 +196,14 @@ async fn restore(
 ) -> Result<Exit, Failure> {
     let (output, (id, snapshot)) = (&session.output, found);
     output.talk(format_args!("restore snapshot {}", snapshot::sentence(id, snapshot)));
-    let (origin, path) = match &args.disk {
-        Some(image) => {
-            let tree = disk::open(session, opened, found, image).await?;
-            disk::check(&tree, &wanted).await?;
-            (Origin::from(tree), wanted)
-        }
-        None => {
-            let tree = SnapshotTree::new(opened.repo.clone(), vec![snapshot.tree], Vec::new());
-            let path = located(&tree, snapshot, &wanted).await?;
-            (tree.into(), path)
-        }
+    let (origin, path) = if let Some(image) = &args.disk {
+        let tree = disk::open(session, opened, found, image).await?;
+        disk::check(&tree, &wanted).await?;
+        (Origin::from(tree), wanted)
+    } else {
+        let tree = SnapshotTree::new(opened.repo.clone(), vec![snapshot.tree], Vec::new());
+        let path = located(&tree, snapshot, &wanted).await?;
+        (tree.into(), path)
     };
     let request = Request {
         path,

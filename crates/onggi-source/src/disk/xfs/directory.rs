@@ -33,23 +33,24 @@ pub(super) struct Block {
     bytes: Vec<u8>,
     first: u64,
     blocks: u64,
-    block_bytes: usize,
+    /// Length of each of them in bytes.
+    step: usize,
     has_types: bool,
 }
 
 impl Block {
     pub fn new(superblock: &Superblock) -> Self {
-        let (blocks, block_bytes) = (superblock.directory_blocks, superblock.block_bytes as usize);
-        Self { bytes: Vec::new(), first: 0, blocks, block_bytes, has_types: superblock.has_types }
+        let (blocks, step) = (superblock.directory_blocks, superblock.block_bytes as usize);
+        Self { bytes: Vec::new(), first: 0, blocks, step, has_types: superblock.has_types }
     }
 
     /// Takes the next block, and reads the entries when all of them are there.
     pub fn take(&mut self, number: u64, bytes: &[u8], entries: &mut Entries) -> Result<()> {
-        if number % self.blocks == 0 {
+        if number.is_multiple_of(self.blocks) {
             self.first = number;
             self.bytes.clear();
         }
-        if number != self.first + (self.bytes.len() / self.block_bytes) as u64 {
+        if number != self.first + (self.bytes.len() / self.step) as u64 {
             return Err(damaged("a block of a directory is not there"));
         }
         self.bytes.extend_from_slice(bytes);
