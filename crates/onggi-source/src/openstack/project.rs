@@ -152,7 +152,7 @@ impl Gathering<'_> {
             let ask = if service == Service::Compute { ask.version(api::COMPUTE) } else { ask };
             match document(self.cx, self.cloud, ask).await {
                 Ok(mut answer) => {
-                    drop(self.files.insert(("quotas", format!("{name}.json")), canonical(answer[key].take())))
+                    self.files.insert(("quotas", format!("{name}.json")), canonical(answer[key].take()));
                 }
                 // Many clouds show them to administrators alone, and a new cloud has others.
                 Err(error) if is_withheld(&error) => self.note(&format!("quotas/{name}"), &error),
