@@ -13,7 +13,8 @@ fn a_run_that_is_killed_while_a_volume_is_read_out_leaves_nothing_behind() {
     let export = || lab.images().iter().any(|name| name.contains("export")).then_some(());
     let steps: [(&str, &dyn Fn() -> Option<()>); 2] = [("a volume", &volume), ("its image", &export)];
     for (what, is_there) in steps {
-        let mut running = rig.command(&["backup", "lab/demo/vol1"]).spawn().unwrap();
+        // So slow that it is still at it when a slow client has seen what it waits for.
+        let mut running = rig.command(&["--limit-rate", "512KiB/s", "backup", "lab/demo/vol1"]).spawn().unwrap();
         lab.until(what, is_there);
         running.kill().unwrap();
         running.wait().unwrap();
