@@ -9,7 +9,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::escape::escape_prose;
 use crate::output::{Output, Verbosity};
 
-/// Sends the log of this process to the output's talk, from now on.
+/// Sends the log of this process to the output's talk, from now on; of a second command in the same process to the first
+/// one's.
 pub fn start(output: &Arc<Output>) {
     let level = match output.style().verbosity {
         Verbosity::Quiet => LevelFilter::ERROR,
@@ -18,11 +19,11 @@ pub fn start(output: &Arc<Output>) {
         Verbosity::Debug => LevelFilter::DEBUG,
     };
     let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(Talk(Arc::clone(output)));
-    if output.is_json() {
-        builder.json().flatten_event(true).with_current_span(false).init();
+    let _ = if output.is_json() {
+        builder.json().flatten_event(true).with_current_span(false).try_init()
     } else {
-        builder.without_time().with_ansi(false).with_target(level >= LevelFilter::DEBUG).init();
-    }
+        builder.without_time().with_ansi(false).with_target(level >= LevelFilter::DEBUG).try_init()
+    };
 }
 
 struct Talk(Arc<Output>);

@@ -56,21 +56,25 @@ fn main() -> ExitCode {
     if let Command::Bbr(args) = cli.command {
         return command::bbr::run(args.words);
     }
+    ExitCode::from(perform(cli).code())
+}
+
+/// Runs a command and tells how it ended.
+fn perform(cli: Cli) -> Exit {
     let output = Arc::new(Output::standard(style_of(&cli)));
     log::start(&output);
     let exit = run(cli, &output).unwrap_or_else(|failure| {
         failure.report(&output);
         failure.exit()
     });
-    let exit = output.finish().map_or_else(
+    output.finish().map_or_else(
         |fault| {
             let failure = Failure::local("write to standard output", &fault);
             failure.report(&output);
             failure.exit()
         },
         |()| exit,
-    );
-    ExitCode::from(exit.code())
+    )
 }
 
 /// What `bbr` is given, by that name or by the verb: words of its own, of which none is a flag of onggi.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use onggi_lab::bosh::Instance;
+use onggi_lab::program::{self, Ended};
 
 use super::jumpbox::{Jumpbox, install, listed};
 
@@ -73,6 +74,39 @@ fn a_symbolic_link_in_an_artifact_is_a_failure_as_it_is_elsewhere() {
     assert!(ended.err.contains("./link"), "{}", ended.err);
     let metadata = jumpbox.metadata();
     assert!(metadata.contains("name: good") && !metadata.contains("name: links"), "{metadata}");
+}
+
+#[test]
+fn what_is_backed_up_goes_into_a_repository_as_well() {
+    let Some(instance) = Instance::start() else { return };
+    install(&instance, "blobstore");
+    let jumpbox = Jumpbox::new();
+    let repository = jumpbox.path("repository");
+    let onggi = |words: &[&str]| {
+        let mut command = jumpbox.program(program::onggi());
+        command.env("ONGGI_REPOSITORY", &repository).env("ONGGI_PASSWORD", "of this place").args(words);
+        Ended::of(command.output().unwrap())
+    };
+    onggi(&["init"]).expect(0);
+    let verb = format!("backup --repo {}", repository.display());
+    // without the password the directory stays, and the way on is said
+    let ended = Ended::of(jumpbox.director_command(&instance, &verb).output().unwrap()).expect(1);
+    let by_hand = format!("onggi import bbr-artifact {} --repo", jumpbox.artifact().display());
+    assert!(ended.err.contains(&by_hand), "{}", ended.err);
+    jumpbox.clear();
+    let mut command = jumpbox.director_command(&instance, &verb);
+    Ended::of(command.env("ONGGI_PASSWORD", "of this place").output().unwrap()).expect(0);
+    let artifact = jumpbox.artifact();
+    let files = onggi(&["ls", "latest"]).expect(0).out;
+    assert!(files.contains("/bosh/127.0.0.1/bosh/0/blobstore/data"), "{files}");
+    // and comes out as it was
+    let out = jumpbox.path("out");
+    fs::create_dir(&out).unwrap();
+    onggi(&["export", "bbr-artifact", "latest", out.to_str().unwrap()]).expect(0);
+    let exported = fs::read_dir(&out).unwrap().next().unwrap().unwrap().path();
+    let archive = "bosh-0-blobstore.tar";
+    assert_eq!(listed(&exported.join(archive)), listed(&artifact.join(archive)));
+    jumpbox.director(&instance, &format!("restore --artifact-path {}", exported.display())).expect(0);
 }
 
 /// Backs up one job, changes the directory, and restores.

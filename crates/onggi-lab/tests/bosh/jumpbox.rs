@@ -29,8 +29,15 @@ impl Jumpbox {
 
     /// `bbr` with these words, in the folder `work`.
     pub fn command(&self, words: &str) -> Command {
-        let mut command = Command::new(self.path("bbr"));
-        command.args(words.split_whitespace()).current_dir(self.path("work"));
+        let mut command = self.program(&self.path("bbr"));
+        command.args(words.split_whitespace());
+        command
+    }
+
+    /// A program of this machine, in the folder `work`.
+    pub fn program(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.path("work"));
         command.env_clear().env("PATH", std::env::var("PATH").unwrap()).env("TZ", "UTC").env("HOME", self.path("home"));
         command.env("XDG_STATE_HOME", self.path("home/state"));
         command

@@ -3,7 +3,7 @@
 //! Lock, back up, unlock in every case; only then are data carried away, and what was made on instances is removed in
 //! every case.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 
@@ -43,8 +43,9 @@ pub async fn check(cx: &Context, platform: &Platform) -> Result<(), Faults> {
     faults.check()
 }
 
-/// Backs up; what fails on the way is in the faults, and whether the artifact is whole in their exit bits.
-pub async fn run(cx: &Context, platform: &Platform, request: Request<'_>) -> Result<(), Faults> {
+/// Backs up; answers the artifact directory. What fails on the way is in the faults, and whether the artifact is whole in
+/// their exit bits.
+pub async fn run(cx: &Context, platform: &Platform, request: Request<'_>) -> Result<PathBuf, Faults> {
     let mut faults = Faults::default();
     if !faults.add(platform.check_backup(cx).await) {
         faults.add(platform.clean_up(cx).await);
@@ -68,7 +69,7 @@ pub async fn run(cx: &Context, platform: &Platform, request: Request<'_>) -> Res
     if let Err(stop) = cx.check() {
         faults.0.insert(0, Fault::Stopped(stop));
     }
-    faults.check()
+    faults.check().map(|()| directory.path().to_owned())
 }
 
 fn make(cx: &Context, platform: &Platform, request: &Request<'_>) -> Result<Directory, Fault> {

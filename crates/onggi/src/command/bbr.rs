@@ -13,12 +13,14 @@ mod host;
 mod report;
 mod route;
 mod signal;
+mod store;
 mod voice;
 mod words;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use onggi_source::bosh::director::Route;
 use onggi_source::bosh::{Owed, VERSION};
@@ -62,6 +64,8 @@ pub struct Run {
     pub cx: Context,
     /// What is to be undone.
     pub owed: Owed,
+    /// The artifact directories that became whole.
+    pub made: Mutex<Vec<PathBuf>>,
     /// The detour to all that is reached, once it is known.
     pub route: OnceLock<Result<Arc<Route>, String>>,
 }
@@ -101,13 +105,15 @@ fn start(request: &Request, machine: Machine, version: &str) -> ExitCode {
     let (stop, stopped) = watch::channel(None);
     let voice = Arc::new(Voice::new(machine.clock(), request.debug));
     let cx = context(&machine, stopped, request.verb.purpose());
-    let run = Run { voice: Arc::clone(&voice), machine, cx, owed: Owed::default(), route: OnceLock::new() };
+    let voice_of_run = Arc::clone(&voice);
+    let run =
+        Run { voice: voice_of_run, machine, cx, owed: Owed::default(), made: Mutex::default(), route: OnceLock::new() };
     let tail = Tail { run: &run, stop, verb: &request.verb };
     let ended = runtime.block_on(tail.watch(perform(&run, request, version)));
     let code = report::show(&run, request, ended);
     // What still runs in the background has nothing more to say.
     runtime.shutdown_background();
-    ExitCode::from(code)
+    ExitCode::from(code | store::all(&run, &request.verb))
 }
 
 async fn perform(run: &Run, request: &Request, version: &str) -> report::Result {

@@ -1,6 +1,7 @@
 //! One verb on one platform that was found: the work, and the lines that say how it ended.
 
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use onggi_source::bosh::backup::Locking;
 use onggi_source::bosh::{Faults, Level, Mode, Platform, Talk as _, backup, cleanup, restore};
@@ -41,7 +42,9 @@ pub async fn act(
             let parent = parent(run, how.parent.as_deref());
             let locking = if how.is_lock_free { Locking::Off } else { Locking::On };
             let request = backup::Request { parent: &parent, zone: voice.zone(), locking, manifest };
-            backup::run(cx, platform, request).await
+            let made = backup::run(cx, platform, request).await?;
+            run.made.lock().unwrap_or_else(PoisonError::into_inner).push(made);
+            Ok(())
         }
         (Verb::BackupCleanup, _) => cleanup::backup(cx, platform).await,
         (Verb::RestoreCleanup, _) => cleanup::restore(cx, platform).await,

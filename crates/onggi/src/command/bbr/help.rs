@@ -76,6 +76,12 @@ pub const MAIN: &[Flag] = &[
 const DEBUG: Flag = switch("debug", "Say everything, also what scripts say");
 const PARENT_FOLDER: Flag =
     value("artifact-path", Some("a"), "Folder in which the artifact directory is made [default: the working folder]");
+const REPOSITORY: Flag = variable(
+    "repo",
+    None,
+    &["ONGGI_REPOSITORY"],
+    "Repository of onggi into which the artifact directory goes as well, once it is whole",
+);
 const ARTIFACT: Flag = value("artifact-path", Some("a"), "The artifact directory itself");
 
 /// All of them.
@@ -93,7 +99,7 @@ const DIRECTOR: Parent = Parent {
     required: 3,
     verbs: &[
         command("pre-backup-check", Some("c"), &[], "Tell whether a backup could go its way"),
-        command("backup", Some("b"), &[PARENT_FOLDER], "Back up into a new artifact directory"),
+        command("backup", Some("b"), &[PARENT_FOLDER, REPOSITORY], "Back up into a new artifact directory"),
         command("backup-cleanup", None, &[], "Unlock and clean up after a backup that died"),
         command("restore", Some("r"), &[ARTIFACT], "Restore from an artifact directory"),
         command("restore-cleanup", None, &[], "Unlock and clean up after a restore that died"),
@@ -115,7 +121,12 @@ const DEPLOYMENT: Parent = Parent {
     required: 3,
     verbs: &[
         command("pre-backup-check", Some("c"), &[], "Tell whether a backup could go its way"),
-        command("backup", Some("b"), &[PARENT_FOLDER, MANIFEST, LOCK_FREE], "Back up into a new artifact directory"),
+        command(
+            "backup",
+            Some("b"),
+            &[PARENT_FOLDER, MANIFEST, LOCK_FREE, REPOSITORY],
+            "Back up into a new artifact directory",
+        ),
         command("backup-cleanup", None, &[], "Unlock and clean up after a backup that died"),
         command("restore", Some("r"), &[ARTIFACT], "Restore from an artifact directory"),
         command("restore-cleanup", None, &[], "Unlock and clean up after a restore that died"),

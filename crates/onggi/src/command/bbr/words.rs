@@ -101,6 +101,8 @@ pub struct Backup {
     pub with_manifest: bool,
     /// Jobs are not locked.
     pub is_lock_free: bool,
+    /// The repository into which what was made goes as well.
+    pub repository: Option<String>,
 }
 
 /// Words that mean nothing.
@@ -147,13 +149,15 @@ pub fn parse(words: &[String], variable: &dyn Fn(&[&'static str]) -> Option<Stri
     let verb = parent.verbs.iter().find(|verb| verb.name == word || verb.alias == Some(word));
     let verb = verb.ok_or_else(|| Refusal { topic, usage: None, error: format!("command '{word}' not found") })?;
     let topic = Topic::Verb(parent, verb);
-    let (own, wants_help, _) = read(verb.flags, rest).map_err(usage(topic))?;
+    let (mut own, wants_help, _) = read(verb.flags, rest).map_err(usage(topic))?;
     if wants_help {
         return Ok(Asked::Help(topic));
     }
-    for flag in parent.flags.iter().filter(|flag| !flag.variables.is_empty()) {
-        if let (false, Some(value)) = (given.contains_key(flag.name), variable(flag.variables)) {
-            given.insert(flag.name, value);
+    for (flags, given) in [(parent.flags, &mut given), (verb.flags, &mut own)] {
+        for flag in flags.iter().filter(|flag| !flag.variables.is_empty()) {
+            if let (false, Some(value)) = (given.contains_key(flag.name), variable(flag.variables)) {
+                given.insert(flag.name, value);
+            }
         }
     }
     request(parent, verb.name, &given, &own).map(Asked::Run).map_err(|error| Refusal { topic, usage: None, error })
@@ -215,13 +219,15 @@ fn fits(choice: &Choice, verb: &Verb) -> Result<(), String> {
 }
 
 fn verb_of(name: &str, own: &Given) -> Result<Verb, String> {
-    let path = own.get("artifact-path").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let said = |name| own.get(name).filter(|value: &&String| !value.is_empty());
+    let path = said("artifact-path").map(PathBuf::from);
     Ok(match name {
         "pre-backup-check" => Verb::Check,
         "backup" => Verb::Backup(Backup {
             parent: path,
             with_manifest: own.contains_key("with-manifest"),
             is_lock_free: own.contains_key("unsafe-lock-free"),
+            repository: said("repo").cloned(),
         }),
         "backup-cleanup" => Verb::BackupCleanup,
         "restore" => Verb::Restore { artifact: path.ok_or("--artifact-path flag is required")? },
@@ -305,6 +311,11 @@ mod tests {
         let line = "deployment backup --with-manifest --unsafe-lock-free";
         assert_eq!(read(line, &variables), (client("https://a", "first"), Verb::Backup(all)));
         assert_eq!(read("deployment c", &variables[..5]), (client("https://a", "second"), Verb::Check));
+        let variables = [&variables[..], &[("ONGGI_REPOSITORY", "/srv/onggi")]].concat();
+        for (line, repository) in [("backup", "/srv/onggi"), ("backup --repo sftp:host:/srv", "sftp:host:/srv")] {
+            let Verb::Backup(how) = read(&format!("deployment {line}"), &variables).1 else { panic!("{line}") };
+            assert_eq!(how.repository.as_deref(), Some(repository), "{line}");
+        }
         let line = "deployment -t b --ca-cert third c";
         assert_eq!(read(line, &variables), (client("b", "third"), Verb::Check));
     }
