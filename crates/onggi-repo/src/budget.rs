@@ -171,9 +171,14 @@ impl BufferPool {
 impl Free {
     /// Gives idle buffers of other lengths back to the system, the longest first, until one more fits.
     fn make_room(&self, capacity: usize) {
+        let is_full = || self.bytes.load(Ordering::Relaxed) + capacity > self.bytes_max;
         for class in self.classes.iter().rev() {
+            // asked before the lock is taken: short buffers come by the ten thousand, and there is nearly always room
+            if !is_full() {
+                return;
+            }
             let mut idle = class.lock().unwrap_or_else(PoisonError::into_inner);
-            while self.bytes.load(Ordering::Relaxed) + capacity > self.bytes_max {
+            while is_full() {
                 let Some(bytes) = idle.pop() else { break };
                 self.bytes.fetch_sub(bytes.capacity(), Ordering::Relaxed);
             }

@@ -268,26 +268,46 @@ impl Reader<'_> {
         mut trail: Option<&mut Trail<'_>>,
     ) -> Result<(), Failure> {
         let step = if self.rate.is_some() { RATED_LENGTH } else { WINDOW_LENGTH };
+        if range.end - range.start <= step as u64 {
+            let window = self.window(writer, &range, step).await?;
+            let window = self.fill(content, range.start, window).await?;
+            return self.copied(writer, window, trail).await;
+        }
         let mut next = range.start;
         let mut reading = FuturesOrdered::new();
         loop {
             while reading.len() < READ_AHEAD && next < range.end {
-                self.cx.check()?;
-                let length = usize::try_from(range.end - next).map_or(step, |left| left.min(step));
-                self.wait(length).await?;
-                // Memory may be scarce because the storage does not answer; the operator need not wait for that.
-                let window = self.cx.unless_stopped(writer.window(length)).await??;
-                reading.push_back(self.fill(content, next, window));
-                next += length as u64;
+                let window = self.window(writer, &(next..range.end), step).await?;
+                let at = next;
+                next += window.len() as u64;
+                reading.push_back(self.fill(content, at, window));
             }
             let Some(window) = reading.next().await else { return Ok(()) };
-            let window = window?;
-            self.moved(window.len() as u64);
-            writer.write(window).await?;
-            if let Some(trail) = &mut trail {
-                trail.came(self.archive, writer);
-            }
+            self.copied(writer, window?, trail.as_deref_mut()).await?;
         }
+    }
+
+    /// A window for the beginning of a range, as long as the step at most.
+    async fn window(&self, writer: &mut ContentWriter, range: &Range<u64>, step: usize) -> Result<Window, Failure> {
+        self.cx.check()?;
+        let length = usize::try_from(range.end - range.start).map_or(step, |left| left.min(step));
+        self.wait(length).await?;
+        // Memory may be scarce because the storage does not answer; the operator need not wait for that.
+        Ok(self.cx.unless_stopped(writer.window(length)).await??)
+    }
+
+    async fn copied(
+        &self,
+        writer: &mut ContentWriter,
+        window: Window,
+        trail: Option<&mut Trail<'_>>,
+    ) -> Result<(), Failure> {
+        self.moved(window.len() as u64);
+        writer.write(window).await?;
+        if let Some(trail) = trail {
+            trail.came(self.archive, writer);
+        }
+        Ok(())
     }
 
     async fn fill(&self, content: &dyn ReadAt, offset: u64, mut window: Window) -> Result<Window, ReadError> {

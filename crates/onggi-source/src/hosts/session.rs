@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::channel::mpsc as queue;
 use jiff::tz::TimeZone;
 use onggi_node::frame::Decoder;
 use onggi_node::{Answer, Greeting, Hello, Malformed, PROTOCOL, Request};
@@ -43,8 +45,9 @@ pub(super) struct Driver {
     rate: u64,
 }
 
-/// By stream; each answer with what it takes in memory.
-type Waiting = HashMap<u64, UnboundedSender<(Answer, usize)>>;
+/// By stream; each answer with what it takes in memory. Most streams bring one file in two answers: a queue that comes
+/// with room for many would cost more than the file.
+type Waiting = HashMap<u64, queue::UnboundedSender<(Answer, usize)>>;
 
 /// Who waits for which answers.
 #[derive(Default)]
@@ -61,7 +64,7 @@ struct Routes {
 pub(super) struct Stream<'a> {
     client: &'a Client,
     pub(super) id: u64,
-    answers: UnboundedReceiver<(Answer, usize)>,
+    answers: queue::UnboundedReceiver<(Answer, usize)>,
     is_done: bool,
 }
 
@@ -135,7 +138,7 @@ impl Client {
     /// Asks under a number of its own.
     pub(super) fn ask(&self, request: impl FnOnce(u64) -> Request) -> Stream<'_> {
         let id = self.routes.next.fetch_add(1, Ordering::Relaxed) + 1;
-        let (sender, answers) = unbounded_channel();
+        let (sender, answers) = queue::unbounded();
         if let Some(open) = &mut *self.routes.open() {
             open.insert(id, sender);
         }
@@ -158,7 +161,7 @@ impl Stream<'_> {
             let limit = asked.max(heard) + SLOW;
             tokio::select! {
                 biased;
-                answer = self.answers.recv() => {
+                answer = self.answers.next() => {
                     let (answer, bytes) = answer.ok_or(Silence::Ended)?;
                     self.client.routes.waiting.fetch_sub(bytes, Ordering::Relaxed);
                     return Ok(answer);
@@ -256,7 +259,7 @@ impl Driver {
             if self.routes.waiting.fetch_add(bytes, Ordering::Relaxed) > WAITING_BYTES_MAX {
                 return Err(protocol(Malformed("more comes than was asked for")));
             }
-            if waiting.send((answer, bytes)).is_err() {
+            if waiting.unbounded_send((answer, bytes)).is_err() {
                 self.routes.waiting.fetch_sub(bytes, Ordering::Relaxed); // it is being dropped
             }
         }
