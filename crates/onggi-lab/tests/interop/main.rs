@@ -15,7 +15,7 @@
 //! | forget, prune, tag, rewrite, repair, keys, unlock, cat, migrate | `maintenance`, `lock::a_lock_that_stays_…` |
 //! | `copy` both ways | `copy` |
 //! | rustic: reads, writes, marks packs, sizes of its own | `rustic` |
-//! | restic 0.11, 0.14, 0.18, current; version 1, upgraded | `read`; 0.9 and 0.16 are in no archive that a fresh machine asks |
+//! | restic 0.11, 0.14, 0.18, current; version 1, upgraded | `read`, `maintenance::what_an_upgrade_left_…`; 0.9 and 0.16 are in no archive that a fresh machine asks |
 //! | several keys, sizes of packs, no compression, foreign files | `read` |
 //! | hot and cold parts of rustic | not shown: onggi reads one storage; the hot part alone is a repository of trees |
 //! | vectors of chunks and of the cipher, trees byte by byte | `f/chunker`, `f/seal`, `f/blob::hello_takes_46_bytes`, `exact::trees_are_those_…` |

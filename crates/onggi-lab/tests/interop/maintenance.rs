@@ -4,7 +4,7 @@ use onggi_lab::compare::Aspects;
 use serde_json::Value;
 
 use crate::peer;
-use crate::place::{Place, Program, finish};
+use crate::place::{Place, Program, finish, message};
 
 #[test]
 fn every_maintenance_command_of_restic_leaves_a_repository_that_onggi_finds_whole() {
@@ -45,6 +45,34 @@ fn every_maintenance_command_of_restic_leaves_a_repository_that_onggi_finds_whol
         place.run(&Program::Onggi, "restore latest --privileged --target {out}").ok();
         place.assert_restored("out", Aspects { times: false, ..Aspects::ALL });
     }
+}
+
+#[test]
+fn what_an_upgrade_left_uncompressed_is_compressed_once() {
+    let Some(restic) = peer::current_restic() else { return };
+    let place = Place::with_zoo();
+    std::fs::write(place.path("source/text"), "a line of text\n".repeat(200_000)).unwrap();
+    for line in ["init --repository-version 1", "backup {source}", "migrate upgrade_repo_v2"] {
+        place.run(&restic, line).ok();
+    }
+    let repacked = |flags: &str| {
+        let out = place.run(&Program::Onggi, &format!("repository prune --instant --yes --json{flags}")).ok();
+        message(&out, "summary")["packfiles"]["repack"].as_u64().unwrap()
+    };
+    let size = || -> u64 {
+        let folders = std::fs::read_dir(place.path("repository/data")).unwrap();
+        let packs = folders.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+        packs.map(|pack| pack.unwrap().metadata().unwrap().len()).sum()
+    };
+    // Trees in any case, as restic does it.
+    assert_ne!(repacked(""), 0);
+    assert_eq!(repacked(""), 0);
+    let before = size();
+    assert_ne!(repacked(" --repack-uncompressed"), 0);
+    assert!(size() < before, "{before}");
+    place.run(&restic, "check --read-data").ok();
+    place.run(&Program::Onggi, "restore latest --privileged --target {out}").ok();
+    place.assert_restored("out", Aspects { times: false, ..Aspects::ALL });
 }
 
 #[test]

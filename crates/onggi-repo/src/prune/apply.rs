@@ -33,7 +33,7 @@ pub struct Pruned {
 pub(super) async fn apply(repo: &Repository, lock: &Lock, plan: &PrunePlan) -> Result<Pruned> {
     lock.check()?;
     refuse_if_stale(repo, plan).await?;
-    let written = repack::repack(repo, lock, &plan.state.moved, plan.state.is_verifying).await?;
+    let written = repack::repack(repo, lock, &plan.state.moved, plan.state.care).await?;
     let change = Change::of(plan);
     if sabotage::PACKS_BEFORE_INDEX.is_on() {
         remove_packs(repo, lock, &change.remove).await?;

@@ -66,7 +66,8 @@ fn tombstone(
 /// Repacks mixed packs and plain trees, many small packs, and the emptiest of the others until few unused bytes are left.
 fn choose_repack(plan: &mut PrunePlan, packs: Vec<&PackUse>, options: &PruneOptions) {
     let small = small_packs(&packs);
-    let is_due = |pack: &PackUse| pack.info.kind.is_none() || pack.has_plain_trees || small.contains(&pack.info.id);
+    let is_plain = |pack: &PackUse| pack.plain.trees || options.care.compresses_data && pack.plain.data;
+    let is_due = |pack: &PackUse| pack.info.kind.is_none() || is_plain(pack) || small.contains(&pack.info.id);
     let mut packs = packs;
     // What must be, then trees, then the worst share of unused bytes, by their names where equal.
     packs.sort_by(|a, b| {
@@ -122,7 +123,7 @@ fn small_packs(packs: &[&PackUse]) -> HashSet<PackId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::PackInfo;
+    use crate::{index::PackInfo, prune::usage::Plain};
 
     const MIB: u64 = 1 << 20;
 
@@ -136,7 +137,8 @@ mod tests {
             state: PackState::Live,
             index: None,
         };
-        PackUse { info, is_good: true, is_there: true, used_bytes, used_blobs: 1, unused_bytes, has_plain_trees: false }
+        let plain = Plain::default();
+        PackUse { info, is_good: true, is_there: true, used_bytes, used_blobs: 1, unused_bytes, plain }
     }
 
     fn now() -> Timestamp {
@@ -182,11 +184,15 @@ mod tests {
     }
 
     #[test]
-    fn mixed_packs_and_plain_trees_are_rewritten_in_any_case() {
+    fn mixed_packs_and_plain_trees_are_rewritten_in_any_case_and_plain_data_on_request() {
         let mut packs = [pack(1, 16 * MIB, 0), pack(2, 16 * MIB, 0), pack(3, 16 * MIB, 0)];
         packs[1].info.kind = None;
-        packs[2].has_plain_trees = true;
-        check(&packs, &keeping(MaxUnused::Unlimited), [&[], &[], &[], &[], &[], &[2, 3], &[]]);
+        packs[2].plain.trees = true;
+        packs[0].plain.data = true;
+        let mut options = keeping(MaxUnused::Unlimited);
+        check(&packs, &options, [&[], &[], &[], &[], &[], &[2, 3], &[]]);
+        options.care.compresses_data = true;
+        check(&packs, &options, [&[], &[], &[], &[], &[], &[1, 2, 3], &[]]);
     }
 
     #[test]

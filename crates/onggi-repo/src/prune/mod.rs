@@ -9,6 +9,7 @@ mod survey;
 mod usage;
 
 pub use apply::Pruned;
+pub use repack::Care;
 
 use crate::{
     Lock, LockKind, Repository, Result,
@@ -45,8 +46,8 @@ pub struct PruneOptions {
     pub is_instant: bool,
     /// No other program writes here, so that marking needs no exclusive lock.
     pub is_onggi_only: bool,
-    /// Opens and hashes every repacked blob, not only its seal.
-    pub is_verifying: bool,
+    /// What is done with blobs that move.
+    pub care: Care,
     /// How many packs the last run saw; fewer than half of them are refused.
     pub packs_before: Option<usize>,
     /// Snapshots that must be there by all that is known elsewhere.
@@ -61,7 +62,7 @@ impl Default for PruneOptions {
             grace: GRACE_MIN,
             is_instant: false,
             is_onggi_only: false,
-            is_verifying: false,
+            care: Care::default(),
             packs_before: None,
             expected_snapshots: Vec::new(),
         }
@@ -105,7 +106,7 @@ pub struct PrunePlan {
 struct PlanState {
     now: Timestamp,
     is_instant: bool,
-    is_verifying: bool,
+    care: Care,
     indexes: Vec<IndexId>,
     snapshots: Vec<SnapshotId>,
     /// Needed blobs of the packs to repack.
@@ -158,7 +159,7 @@ impl Repository {
         plan.state = PlanState {
             now,
             is_instant: options.is_instant,
-            is_verifying: options.is_verifying,
+            care: options.care,
             moved: usage.moved(&plan.repack)?,
             sizes: survey.packs.clone(),
             indexes: survey.indexes,

@@ -29,8 +29,15 @@ pub(super) struct PackUse {
     pub used_blobs: u64,
     /// Sealed bytes of all else.
     pub unused_bytes: u64,
-    /// It holds trees that are not compressed, which restic's prune rewrites.
-    pub has_plain_trees: bool,
+    pub plain: Plain,
+}
+
+/// What of needed blobs is not compressed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Plain {
+    /// Trees, which restic's prune rewrites.
+    pub trees: bool,
+    pub data: bool,
 }
 
 /// The needed part of a repository.
@@ -88,7 +95,7 @@ fn new_use(info: PackInfo, survey: &Survey) -> PackUse {
         used_bytes: 0,
         used_blobs: 0,
         unused_bytes: 0,
-        has_plain_trees: false,
+        plain: Plain::default(),
         info,
     }
 }
@@ -143,7 +150,9 @@ impl Usage {
         let pack = &mut self.packs[self.numbers[&copy.pack]];
         pack.used_bytes += u64::from(copy.length);
         pack.used_blobs += 1;
-        pack.has_plain_trees |= kind == BlobKind::Tree && copy.uncompressed_length.is_none();
+        let is_plain = copy.uncompressed_length.is_none();
+        pack.plain.trees |= is_plain && kind == BlobKind::Tree;
+        pack.plain.data |= is_plain && kind == BlobKind::Data;
     }
 
     fn add_unused(&mut self, copy: &Location) {

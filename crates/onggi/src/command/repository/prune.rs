@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use onggi_engine::exit::Exit;
 use onggi_repo::lock::LockKind;
-use onggi_repo::prune::{GRACE_MIN, MaxUnused, PruneOptions, PrunePlan, Pruned};
+use onggi_repo::prune::{Care, GRACE_MIN, MaxUnused, PruneOptions, PrunePlan, Pruned};
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -29,6 +29,10 @@ pub struct Args {
     /// Move at most so much data in one run.
     #[arg(long, value_name = "SIZE")]
     pub max_repack_size: Option<Size>,
+    /// Move what is not compressed, too, and compress it: after an upgrade, or where compression was off. What does not
+    /// shrink stays as it is.
+    #[arg(long)]
+    pub repack_uncompressed: bool,
     /// How long what is marked stays, at least a day.
     #[arg(long, value_name = "DURATION", default_value = "24h")]
     pub grace: Span,
@@ -55,6 +59,7 @@ impl Args {
             dry_run,
             max_unused: MaxUnused::Percent(5.0),
             max_repack_size: None,
+            repack_uncompressed: false,
             grace: Span(GRACE_MIN),
             instant: false,
         }
@@ -66,6 +71,7 @@ impl Args {
             repack_bytes_max: self.max_repack_size.map(|size| size.0),
             grace: self.grace.0.max(GRACE_MIN),
             is_instant: self.instant,
+            care: Care { compresses_data: self.repack_uncompressed, ..Care::default() },
             ..PruneOptions::default()
         }
     }
