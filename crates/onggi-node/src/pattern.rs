@@ -62,6 +62,12 @@ impl Pattern {
         let starts = if self.anchored { 0..=0 } else { 0..=components.len() };
         starts.into_iter().any(|start| match_parts(&self.parts, &components[start..], ends_there))
     }
+
+    /// Whether the path, or something above or below it, may match.
+    fn reaches(&self, components: &[&[u8]]) -> bool {
+        let before_any_depth = self.parts.iter().take_while(|part| **part != Part::AnyDepth);
+        !self.anchored || before_any_depth.zip(components).all(|(part, component)| part.matches(component))
+    }
 }
 
 /// Whether the parts match a prefix of the components, or with `whole` all of them.
@@ -129,12 +135,20 @@ impl Patterns {
         self.excludes_with(path, asked, Case::Exact) || self.folds && self.excludes_with(path, asked, Case::Folded)
     }
 
+    /// Whether an absolute path, or something above or below it, may match: where not, nothing is to be looked for.
+    pub fn reaches(&self, path: &[u8]) -> bool {
+        self.list.iter().filter(|pattern| !pattern.negated).any(|pattern| {
+            let path = fold(path, pattern.case);
+            pattern.reaches(&components(&path))
+        })
+    }
+
     fn excludes_with(&self, path: &[u8], asked: Asked, case: Case) -> bool {
         if self.list.is_empty() {
             return false;
         }
         let path = fold(path, case);
-        let components: Vec<&[u8]> = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).collect();
+        let components = components(&path);
         // what was taken back above may match again here through a directory
         let ends_there = asked == Asked::Above && !self.negates;
         let mut excluded = false;
@@ -148,6 +162,10 @@ impl Patterns {
         }
         excluded
     }
+}
+
+fn components(path: &[u8]) -> Vec<&[u8]> {
+    path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).collect()
 }
 
 /// Splits a path into components: no empty ones, no `.`, and `..` only in front of a relative path.
@@ -345,6 +363,28 @@ mod tests {
     }
 
     #[test]
+    fn only_what_may_match_is_reached() {
+        let reaches = |pattern: &str, case: Case, path: &str| {
+            let mut patterns = Patterns::default();
+            patterns.push(Pattern::parse(pattern.as_bytes(), case).unwrap());
+            patterns.reaches(path.as_bytes())
+        };
+        for (pattern, path, expected) in [
+            ("/home/*/cache", "/home/u", true),
+            ("/home/*/cache", "/home/u/cache/below", true),
+            ("/home/*/cache", "/home/u/mail", false),
+            ("/home/*/cache", "/srv", false),
+            ("/home/**/cache", "/home/u/mail", true),
+            ("/home/**/cache", "/srv", false),
+            ("cache", "/srv", true),
+            ("!/home", "/home", false),
+        ] {
+            assert_eq!(reaches(pattern, Case::Exact, path), expected, "{pattern} {path}");
+        }
+        assert!(reaches("/HOME/u", Case::Folded, "/home"));
+    }
+
+    #[test]
     fn classes_and_escapes_are_those_of_a_shell() {
         check(&["[a-c]?"], "/bx", true);
         check(&["[^a-c]x"], "/bx", false);
@@ -450,6 +490,10 @@ mod model {
             prop_assert_eq!(patterns.exclude(path.as_bytes(), Asked::Nothing), naive_exclude(&texts, &path));
             let above = (1..=names.len()).any(|count| naive_exclude(&texts, &format!("/{}", names[..count].join("/"))));
             prop_assert_eq!(walk_excludes(&patterns, &path), above);
+            for count in 1..=names.len() {
+                let reached = patterns.reaches(format!("/{}", names[..count].join("/")).as_bytes());
+                prop_assert!(reached || !patterns.exclude(path.as_bytes(), Asked::Nothing));
+            }
         }
 
         #[test]
@@ -461,6 +505,7 @@ mod model {
                 }
                 patterns.exclude(&path, Asked::Nothing);
                 patterns.exclude(&path, Asked::Above);
+                patterns.reaches(&path);
             }
         }
     }

@@ -32,7 +32,8 @@ impl Selection {
 
     /// Whether something may be taken at or below a path.
     pub fn enters(&self, path: &TreePath) -> bool {
-        !self.exclude.exclude(&absolute(path), Asked::Above)
+        let path = absolute(path);
+        self.include.as_ref().is_none_or(|include| include.reaches(&path)) && !self.exclude.exclude(&path, Asked::Above)
     }
 
     /// Whether the entry itself is taken.

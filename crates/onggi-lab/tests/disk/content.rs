@@ -10,7 +10,7 @@ use onggi_lab::compare::{Aspects, compare};
 use onggi_lab::corpus::{Random, zoo};
 use onggi_lab::peer;
 
-use crate::rig::{Division, GPT, LOGICAL, Mounted, Place, copy, divide, has};
+use crate::rig::{Division, GPT, LOGICAL, Mounted, Place, copy, divide, has, run};
 
 /// Like a cache of onggi's own, and more.
 const LARGE: usize = 70 << 20;
@@ -104,6 +104,27 @@ fn ext3_comes_back() {
 #[test]
 fn ext2_comes_back() {
     check("mkfs.ext2 -q -b 4096", 256, None);
+}
+
+#[test]
+fn files_of_one_partition_come_back_whatever_the_others_are() {
+    let place = Place::new();
+    if !has(&["mkfs.ext4"]) {
+        return;
+    }
+    fs::create_dir_all(place.path("source/etc")).unwrap();
+    fs::write(place.path("source/etc/motd"), "hello").unwrap();
+    File::create(place.path("image")).unwrap().set_len(16 << 20).unwrap();
+    let (from, image) = (place.path("source"), place.path("image"));
+    run("mkfs.ext4", &["-q".as_ref(), "-d".as_ref(), from.as_os_str(), image.as_os_str()]);
+    if !divide(&place, "disk", "image", GPT) {
+        return;
+    }
+    place.store("disk");
+    // the first partition is empty, and nothing in it can be meant
+    place.onggi("restore latest --disk disk --target {out} --include /part2/etc").expect(0);
+    assert_eq!(fs::read(place.path("out/part2/etc/motd")).unwrap(), b"hello");
+    assert!(!place.path("out/part1").exists());
 }
 
 #[test]
