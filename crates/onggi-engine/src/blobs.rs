@@ -1,4 +1,4 @@
-//! Contents read lately, for those that read here and there: at most [`LIMIT`] bytes, the longest unused go first. Readers that
+//! Contents read lately, for those that read here and there: at most `LIMIT` bytes, the longest unused go first. Readers that
 //! want the same blob at once, as the kernel's read-ahead does, wait for one read.
 
 use std::collections::{BTreeMap, HashMap};

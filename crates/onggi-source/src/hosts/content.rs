@@ -96,15 +96,32 @@ impl<'a> NodeFile<'a> {
     }
 
     /// Takes a piece into a buffer; the host must not send more than fits.
-    async fn take(&self, cx: &Context, mut stream: Stream<'_>, buffer: &mut [u8]) -> Result<Piece, ReadError> {
+    async fn take(&self, cx: &Context, stream: Stream<'_>, buffer: &mut [u8]) -> Result<Piece, ReadError> {
+        let (mut at, room) = (0, buffer.len());
+        let put = &mut |bytes: Vec<u8>| {
+            buffer[at..at + bytes.len()].copy_from_slice(&bytes);
+            at += bytes.len();
+        };
+        self.take_with(cx, stream, room, put).await
+    }
+
+    /// Takes a piece of this length at most, as it comes.
+    async fn take_with(
+        &self,
+        cx: &Context,
+        mut stream: Stream<'_>,
+        room: usize,
+        put: &mut (dyn FnMut(Vec<u8>) + Send),
+    ) -> Result<Piece, ReadError> {
         let mut length = 0;
         loop {
             match stream.next(cx).await.map_err(|silence| self.silent(silence))? {
                 Answer::Data { bytes, .. } => {
-                    let room = buffer.get_mut(length..length + bytes.len());
-                    room.ok_or_else(|| against_protocol("a piece is longer than it was asked for"))?
-                        .copy_from_slice(&bytes);
                     length += bytes.len();
+                    if length > room {
+                        return Err(against_protocol("a piece is longer than it was asked for"));
+                    }
+                    put(bytes);
                 }
                 Answer::ReadDone { lost: Lost::NOTHING, stamp, data, .. } => {
                     stream.done();
@@ -124,10 +141,13 @@ impl<'a> NodeFile<'a> {
     where
         'a: 'a,
     {
-        let mut bytes = vec![0; usize::try_from(expected.size).unwrap_or(0)];
+        let mut bytes = Vec::new();
         let stream = self.ask(0, expected.size, true);
-        let piece = self.take(cx, stream, &mut bytes).await?;
-        bytes.truncate(piece.length);
+        let put = &mut |more: Vec<u8>| {
+            // nearly always all comes at once, and nothing is copied
+            if bytes.is_empty() { bytes = more } else { bytes.extend(more) }
+        };
+        let piece = self.take_with(cx, stream, usize::try_from(expected.size).unwrap_or(0), put).await?;
         let length = bytes.len() as u64;
         let data = checked_data(piece.data, length)?;
         let mut state = self.state();
