@@ -12,9 +12,10 @@ use super::native::{Rig, STORE, with_jobs};
 
 /// Rounds until something that must happen counts as never happening.
 const TRIES: usize = 5000;
-/// Writes down which files it is asked for. The first time it sends so much and then the connection breaks.
+/// Writes down which files it is asked for. The first time it sends so much and then the connection breaks:
+/// more than the window of a channel holds, so that the first file has surely arrived.
 const CUT: &str = "#!/bin/bash\nnumber=$(ls /var/vcap/data/asked-* 2>/dev/null | wc -l)\nlist=/var/vcap/data/asked-$number\n\
-    cat > $list\n[ $number = 0 ] || exec /usr/bin/tar \"$@\" < $list\n/usr/bin/tar \"$@\" < $list | head -c 3000000\n\
+    cat > $list\n[ $number = 0 ] || exec /usr/bin/tar \"$@\" < $list\n/usr/bin/tar \"$@\" < $list | head -c 8000000\n\
     pkill -9 -f '^sshd.*: bbr-lab'\n";
 /// Waits in the middle of what it does until it may go on.
 pub const WAIT: &str = "touch /var/vcap/data/started; while [ ! -e /var/vcap/data/go ]; do sleep 0.05; done";
