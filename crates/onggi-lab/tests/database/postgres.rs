@@ -33,19 +33,23 @@ pub fn shop() -> Option<Database> {
     Some(server)
 }
 
+/// The chunk with the time of the dump is stored anew, and its length is another one in each repository: beside 200 000
+/// rows alone it is sometimes more than two percent.
+const BALLAST: &str = "CREATE TABLE ballast AS SELECT i AS id, 0 AS balance,
+    md5((i * 3)::text) || md5((i * 11)::text) AS filler FROM generate_series(1, 600000) i";
 const SHOP: &str = "include: { databases: [shop] }";
 
 #[test]
 fn a_database_comes_back_with_equal_rows_and_little_is_stored_twice() {
     let Some(server) = shop() else { return };
+    sql(&server, "shop", BALLAST);
     let rig = Rig::over(&server, "postgres-logical", SHOP);
     assert!(rig.run(&["source", "preflight", "billing"]).contains("ok billing-"));
     assert!(rig.run(&["source", "discover", "billing"]).contains("db1/shop"));
     let first = rig.back_up();
     let unchanged = rig.back_up();
-    // One chunk holds the time of the dump, and where chunks are cut is another matter in each repository.
-    assert!(unchanged * 20 < first, "an unchanged dump adds {unchanged} bytes of {first}");
-    sql(&server, "shop", "UPDATE account SET balance = 1 WHERE id BETWEEN 100000 AND 102000");
+    assert!(unchanged * 50 < first, "an unchanged dump adds {unchanged} bytes of {first}");
+    sql(&server, "shop", "UPDATE account SET balance = 1 WHERE id BETWEEN 100000 AND 108000");
     let changed = rig.back_up();
     assert!(changed * 10 < first, "one percent adds {changed} bytes of {first}");
     eprintln!("first {first}, unchanged {unchanged}, one percent {changed}");
