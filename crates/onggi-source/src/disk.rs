@@ -257,6 +257,35 @@ pub trait FileSystem: Send + Sync {
     fn read(&self, at: u64, buffer: &mut [u8]) -> Result<()>;
 }
 
+/// Blocks that follow each other, in the file and on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stretch {
+    /// The first, in the file.
+    first: u64,
+    /// The first, on the disk, as the file system counts them.
+    at: u64,
+    /// How many, at least 1.
+    blocks: u64,
+    /// Whether they have content; zeros if not.
+    is_written: bool,
+}
+
+type EachStretch<'a> = dyn FnMut(Stretch) -> Result<()> + 'a;
+
+/// What an inode is by its mode; a link's target is not known yet.
+fn kind(inode: u64, mode: u16, device: impl FnOnce() -> u64) -> Result<Kind> {
+    Ok(match mode >> 12 {
+        0x1 => Kind::Fifo,
+        0x2 => Kind::CharDevice(device()),
+        0x4 => Kind::Directory,
+        0x6 => Kind::BlockDevice(device()),
+        0x8 => Kind::File,
+        0xa => Kind::Symlink(Vec::new()),
+        0xc => Kind::Socket,
+        _ => return Err(damaged(format!("inode {inode} is not in use"))),
+    })
+}
+
 /// Collects a directory, and ends where it is too large or does not hold.
 #[derive(Debug, Default)]
 struct Entries {

@@ -11,14 +11,13 @@ mod superblock;
 use std::collections::BTreeMap;
 
 use super::{
-    DIRECTORY_BYTES_MAX, DiskError, EachRun, Entries, FileSystem, Journal, Listing, Place, Result, Run, Stat, Summary,
-    TARGET_MAX, Volume, damaged,
+    DIRECTORY_BYTES_MAX, DiskError, EachRun, Entries, FileSystem, Journal, Listing, Place, Result, Run, Stat, Stretch,
+    Summary, TARGET_MAX, Volume, damaged,
 };
 use crate::item::Kind;
 use crate::openstack::image::{le_u16, le_u32};
 use inode::{Form, Inode};
 use journal::Written;
-use map::Stretch;
 use superblock::Superblock;
 
 const ROOT: u64 = 2;

@@ -8,12 +8,11 @@ mod map;
 mod superblock;
 
 use super::{
-    DIRECTORY_BYTES_MAX, DiskError, EachRun, Entries, FileSystem, Journal, Listing, Place, Result, Run, Stat, Summary,
-    Volume, damaged,
+    DIRECTORY_BYTES_MAX, DiskError, EachRun, Entries, FileSystem, Journal, Listing, Place, Result, Run, Stat, Stretch,
+    Summary, Volume, damaged,
 };
 use crate::item::Kind;
 use inode::{Form, Inode};
-use map::Stretch;
 use superblock::Superblock;
 
 /// The longest target of a link, in bytes.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rustix::fs::makedev;
 
-use super::super::{DiskError, Result, Stat, damaged};
+use super::super::{DiskError, Result, Stat, damaged, kind};
 use super::long;
 use super::superblock::Superblock;
 use crate::item::{Kind, Metadata};
@@ -83,16 +83,7 @@ impl Inode {
     /// All but the target of a link and the attributes.
     pub fn stat(&self) -> Result<Stat> {
         let mode = le_u16(&self.bytes, 0);
-        let kind = match mode >> 12 {
-            0x1 => Kind::Fifo,
-            0x2 => Kind::CharDevice(self.device()),
-            0x4 => Kind::Directory,
-            0x6 => Kind::BlockDevice(self.device()),
-            0x8 => Kind::File,
-            0xa => Kind::Symlink(Vec::new()),
-            0xc => Kind::Socket,
-            _ => return Err(damaged(format!("inode {} is not in use", self.number))),
-        };
+        let kind = kind(self.number, mode, || self.device())?;
         let unit = if self.flags() & FLAG_HUGE != 0 { self.block_bytes } else { 512 };
         let wide = |low, high| u32::from(le_u16(&self.bytes, high)) << 16 | u32::from(le_u16(&self.bytes, low));
         let metadata = Metadata {

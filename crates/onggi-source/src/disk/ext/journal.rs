@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::super::{Result, damaged};
+use super::super::{Result, Stretch, damaged};
 use super::Ext;
 use super::inode::Inode;
-use super::map::{self, Stretch};
+use super::map;
 use crate::openstack::image::{be_u16, be_u32, be_u64};
 
 /// What each block of the journal's own begins with.

@@ -1,7 +1,7 @@
 //! Where the content of an inode is: a tree of extents, or blocks of pointers. Both are walked in the order of the file;
 //! one that goes back, or leads to an empty node, is damage, so that no walk is longer than its file.
 
-use super::super::{Result, damaged};
+use super::super::{EachStretch, Result, Stretch, damaged};
 use super::Ext;
 use super::inode::{Form, Inode};
 use crate::openstack::image::{le_u16, le_u32};
@@ -16,23 +16,8 @@ const DIRECT: usize = 12;
 /// Blocks that a file can have.
 const FILE_BLOCKS_MAX: u64 = 1 << 32;
 
-/// Blocks that follow each other, in the file and on the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stretch {
-    /// The first, in the file.
-    pub first: u64,
-    /// The first, on the disk.
-    pub at: u64,
-    /// How many, at least 1.
-    pub blocks: u64,
-    /// Whether they have content; zeros if not.
-    pub is_written: bool,
-}
-
-type Each<'a> = dyn FnMut(Stretch) -> Result<()> + 'a;
-
 /// Gives the stretches of an inode in the order of the file.
-pub(super) fn each(ext: &Ext, inode: &Inode, each: &mut Each<'_>) -> Result<()> {
+pub(super) fn each(ext: &Ext, inode: &Inode, each: &mut EachStretch<'_>) -> Result<()> {
     match inode.form() {
         Form::Inline => Ok(()),
         Form::Extents => {
@@ -62,7 +47,7 @@ struct Extents<'a> {
 }
 
 impl Extents<'_> {
-    fn node(&mut self, node: &[u8], depth: u16, is_root: bool, each: &mut Each<'_>) -> Result<()> {
+    fn node(&mut self, node: &[u8], depth: u16, is_root: bool, each: &mut EachStretch<'_>) -> Result<()> {
         let count = usize::from(le_u16(node, 2));
         let entries = node.get(EXTENT_BYTES..(count + 1) * EXTENT_BYTES);
         let holds = le_u16(node, 0) == EXTENT_MAGIC && le_u16(node, 6) == depth && (count > 0 || is_root);
@@ -107,7 +92,7 @@ struct Pointers<'a> {
 }
 
 impl Pointers<'_> {
-    fn follow(&mut self, pointer: u32, depth: u32, each: &mut Each<'_>) -> Result<()> {
+    fn follow(&mut self, pointer: u32, depth: u32, each: &mut EachStretch<'_>) -> Result<()> {
         let per_block = self.ext.block_bytes() / 4;
         if self.next >= self.blocks {
             return Ok(());

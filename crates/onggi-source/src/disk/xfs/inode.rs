@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rustix::fs::makedev;
 
-use super::super::{Result, Stat, damaged};
+use super::super::{Result, Stat, damaged, kind};
 use crate::item::{Kind, Metadata};
 use crate::openstack::image::{be_u16, be_u32, be_u64};
 
@@ -94,16 +94,7 @@ impl Inode {
     /// All but the target of a link and the attributes.
     pub fn stat(&self, block_bytes: u64) -> Result<Stat> {
         let mode = be_u16(&self.bytes, 2);
-        let kind = match mode >> 12 {
-            0x1 => Kind::Fifo,
-            0x2 => Kind::CharDevice(self.device()),
-            0x4 => Kind::Directory,
-            0x6 => Kind::BlockDevice(self.device()),
-            0x8 => Kind::File,
-            0xa => Kind::Symlink(Vec::new()),
-            0xc => Kind::Socket,
-            _ => return Err(damaged(format!("inode {} is not in use", self.number))),
-        };
+        let kind = kind(self.number, mode, || self.device())?;
         let metadata = Metadata {
             mode: u32::from(mode) & 0o7777,
             uid: be_u32(&self.bytes, 8),

@@ -2,7 +2,7 @@
 //! the order of the file; one that goes back, or leads to an empty node, is damage, so that no walk is longer than its
 //! file.
 
-use super::super::{Result, damaged};
+use super::super::{EachStretch, Result, Stretch, damaged};
 use super::Xfs;
 use super::inode::{Form, Inode};
 use crate::openstack::image::{be_u16, be_u32, be_u64};
@@ -20,23 +20,8 @@ pub(super) enum Fork {
     Attributes,
 }
 
-/// Blocks that follow each other, in the file and on the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stretch {
-    /// The first, in the file.
-    pub first: u64,
-    /// The first, on the disk, with its group in the high bits.
-    pub at: u64,
-    /// How many, at least 1.
-    pub blocks: u64,
-    /// Whether they have content; zeros if not.
-    pub is_written: bool,
-}
-
-type Each<'a> = dyn FnMut(Stretch) -> Result<()> + 'a;
-
 /// Gives the stretches of a fork in the order of the file.
-pub(super) fn each(xfs: &Xfs, inode: &Inode, fork: Fork, each: &mut Each<'_>) -> Result<()> {
+pub(super) fn each(xfs: &Xfs, inode: &Inode, fork: Fork, each: &mut EachStretch<'_>) -> Result<()> {
     let (content, attributes) = inode.extents();
     let (form, bytes, count) = match fork {
         Fork::Data => (inode.form()?, inode.data(), content),
@@ -69,7 +54,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// Keys, then as much room for pointers.
-    fn pointers(&mut self, pairs: &[u8], count: u16, depth: u16, each: &mut Each<'_>) -> Result<()> {
+    fn pointers(&mut self, pairs: &[u8], count: u16, depth: u16, each: &mut EachStretch<'_>) -> Result<()> {
         let room = pairs.len() / PAIR_BYTES;
         let count = usize::from(count);
         if count == 0 || count > room {
@@ -95,7 +80,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn leaf(&mut self, list: &[u8], each: &mut Each<'_>) -> Result<()> {
+    fn leaf(&mut self, list: &[u8], each: &mut EachStretch<'_>) -> Result<()> {
         for extent in list.chunks_exact(EXTENT_BYTES) {
             let (high, low) = (be_u64(extent, 0), be_u64(extent, 8));
             let first = high >> 9 & ((1 << 54) - 1);
@@ -104,6 +89,7 @@ impl Walk<'_> {
                 return Err(self.fault());
             }
             self.next = first + blocks;
+            // With the group in its high bits.
             let at = (high & 0x1ff) << 43 | low >> 21;
             each(Stretch { first, at, blocks, is_written: high >> 63 == 0 })?;
         }
