@@ -5,7 +5,7 @@ use crate::{
     backup::{self, History, Job, Member, Parents, UnitPlan},
     report::UnitReport,
 };
-use onggi_repo::format::{Snapshot, SnapshotId};
+use onggi_repo::format::{Compression, Snapshot, SnapshotId};
 use onggi_source::{Context, Remnant, Result, Source, UnitId};
 
 /// What an import is going to do.
@@ -15,6 +15,29 @@ pub struct ImportPlan {
     pub take: Vec<Remnant>,
     /// What has a snapshot of its unit and time already.
     pub known: Vec<Remnant>,
+}
+
+/// What holds for everything that another tool captured: all of it is read, and nothing is known before. The rate is in
+/// bytes per second.
+pub fn unit_plan(tags: Vec<String>, rate: Option<u64>) -> UnitPlan {
+    UnitPlan {
+        source: String::new(),
+        kind: String::new(),
+        hostname: String::new(),
+        paths: Vec::new(),
+        tags,
+        excludes: Vec::new(),
+        manifest: None,
+        chunker: None,
+        compression: Compression::DEFAULT,
+        rate,
+        time_limit: None,
+        parents: Parents::Nothing,
+        time: None,
+        journal: None,
+        hold: None,
+        full_read_every: 0,
+    }
 }
 
 /// Compares what lies there with what is stored; changes nothing.

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use onggi_source::{ByteStream, Context, SourceError};
 use sha2::{Digest as _, Sha512};
 
+use crate::backup::hex;
+
 /// So much of a file is read at once, in bytes.
 pub(super) const STEP_BYTES: u64 = 4 << 20;
 
@@ -63,8 +65,7 @@ impl Flow {
             }
         };
         let Some(piece) = piece else {
-            let is_whole =
-                self.wanted.as_ref().is_none_or(|wanted| *wanted == hexadecimal(&self.hash.clone().finalize()));
+            let is_whole = self.wanted.as_ref().is_none_or(|wanted| *wanted == hex(&self.hash.clone().finalize()));
             return if is_whole { Ok(None) } else { Err(io::Error::other("it is not what Glance has")) };
         };
         self.hash.update(&piece);
@@ -81,12 +82,4 @@ impl Flow {
         }
         Ok(Some(piece))
     }
-}
-
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

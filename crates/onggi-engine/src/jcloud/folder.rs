@@ -18,9 +18,10 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
 use tokio::sync::Mutex;
 
-use super::flow::{Flow, From, STEP_BYTES, hexadecimal};
+use super::flow::{Flow, From, STEP_BYTES};
 use super::tree::surplus;
 use super::{Event, Fault, Settings};
+use crate::backup::hex;
 
 /// How long what must be taken away may take when the run is stopped.
 const CLEANUP: Duration = Duration::from_mins(5);
@@ -143,7 +144,7 @@ impl Folder<'_> {
             return Err(Fault::Cloud(error));
         }
         let bytes = sent?;
-        let sha512 = hexadecimal(&flow.hash.finalize());
+        let sha512 = hex(&flow.hash.finalize());
         if self.remote.bytes(target).await? != Some(bytes) || self.hash(cx, target, bytes).await? != sha512 {
             self.remote.remove(target).await?;
             return Err(Fault::Differs(target.to_owned()));
@@ -164,7 +165,7 @@ impl Folder<'_> {
             at += piece.len() as u64;
             hash.update(&piece);
         }
-        Ok(hexadecimal(&hash.finalize()))
+        Ok(hex(&hash.finalize()))
     }
 
     /// Removes the oldest captures of a server from the backup server: where its folder is mounted there, else over SFTP.

@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueHint};
 use jiff::tz::TimeZone;
-use onggi_engine::backup::{History, Parents, UnitPlan};
+use onggi_engine::backup::{History, UnitPlan};
 use onggi_engine::exit::Exit;
 use onggi_engine::import::{ImportPlan, import, plan_import};
 use onggi_engine::report::UnitReport;
-use onggi_repo::format::Compression;
 use onggi_repo::lock::LockKind;
 use onggi_source::bosh::native::ArtifactDirectory;
 use onggi_source::days::Days;
@@ -262,24 +261,8 @@ async fn take(taking: &Taking<'_>, source: &dyn Source, session: &Session, opene
 }
 
 fn unit_plan(how: &How, session: &Session) -> UnitPlan {
-    UnitPlan {
-        source: String::new(),
-        kind: String::new(),
-        hostname: String::new(),
-        paths: Vec::new(),
-        tags: how.tag.iter().filter(|tag| !tag.is_empty()).cloned().collect(),
-        excludes: Vec::new(),
-        manifest: None,
-        chunker: None,
-        compression: Compression::DEFAULT,
-        rate: session.globals.limit_rate.map(|rate| rate.0),
-        time_limit: None,
-        parents: Parents::Nothing,
-        time: None,
-        journal: None,
-        hold: None,
-        full_read_every: 0,
-    }
+    let tags = how.tag.iter().filter(|tag| !tag.is_empty()).cloned().collect();
+    onggi_engine::import::unit_plan(tags, session.globals.limit_rate.map(|rate| rate.0))
 }
 
 fn show_plan(plan: &ImportPlan, taking: &Taking<'_>, session: &Session) {

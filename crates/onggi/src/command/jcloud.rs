@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::ValueHint;
-use onggi_engine::backup::{History, Parents, UnitPlan};
+use onggi_engine::backup::{History, UnitPlan};
 use onggi_engine::exit::Exit;
+use onggi_engine::import::unit_plan;
 use onggi_engine::jcloud::{Event, Jcloud, JcloudError, Settings, Shelf, Summary, Target, surplus};
 use onggi_repo::forget::ForgetPlan;
-use onggi_repo::format::Compression;
 use onggi_repo::lock::LockKind;
 use onggi_source::openstack::jcloud::Project;
 use onggi_source::openstack::{Openrc, OpenrcMode, OpenstackConfig};
@@ -169,23 +169,13 @@ async fn surplus_of(
 }
 
 fn plan(args: &Args, settings: &Settings, session: &Session) -> UnitPlan {
+    let rate = session.globals.limit_rate.map(|rate| rate.0).or(settings.rate);
     UnitPlan {
         source: args.source.clone(),
         kind: "openstack".to_owned(),
-        hostname: String::new(),
         paths: vec!["/openstack".to_owned()],
-        tags: Vec::new(),
-        excludes: Vec::new(),
         manifest: Some(TreePath::root()),
-        chunker: None,
-        compression: Compression::DEFAULT,
-        rate: session.globals.limit_rate.map(|rate| rate.0).or(settings.rate),
-        time_limit: None,
-        parents: Parents::Nothing,
-        time: None,
-        journal: None,
-        hold: None,
-        full_read_every: 0,
+        ..unit_plan(Vec::new(), rate)
     }
 }
 
