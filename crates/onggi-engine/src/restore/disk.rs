@@ -21,6 +21,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
 
 /// The most of a content that is read at once, in bytes.
 const PIECE: usize = 4 << 20;
@@ -40,6 +41,8 @@ pub struct DiskTree {
 struct Inner {
     repo: Repository,
     disk: Disk,
+    /// Looked at once: a journal is read to its end for it.
+    parts: OnceCell<Vec<DiskPart>>,
     /// The file system used last, by the index of its part.
     open: Mutex<Option<(usize, Arc<dyn FileSystem>)>>,
     /// Room that files take, by partition and inode.
@@ -123,8 +126,8 @@ impl DiskTree {
         let bytes = StoredBytes::new(repo, image.chunks()).map_err(io::Error::other)?;
         let length = bytes.reader.len();
         let disk = blocking(move || Disk::open(Arc::new(bytes), length)).await?;
-        let (open, allocated) = (Mutex::default(), Mutex::default());
-        Ok(Self { inner: Arc::new(Inner { repo: repo.clone(), disk, open, allocated }) })
+        let (parts, open, allocated) = (OnceCell::new(), Mutex::default(), Mutex::default());
+        Ok(Self { inner: Arc::new(Inner { repo: repo.clone(), disk, parts, open, allocated }) })
     }
 
     /// Where the image is.
@@ -133,18 +136,20 @@ impl DiskTree {
     }
 
     /// The parts of the disk, each with what its file system says of itself.
-    pub async fn parts(&self) -> Vec<DiskPart> {
-        let inner = self.inner.clone();
-        let look = move || {
-            let parts = inner.disk.parts().iter().enumerate();
-            let look = |(index, part): (usize, &Part)| DiskPart {
-                part: part.clone(),
-                name: part.number.map_or_else(String::new, |number| format!("part{number}")),
-                summary: inner.file_system(index).map(|open| open.summary().clone()),
-            };
-            parts.map(look).collect()
+    pub async fn parts(&self) -> &[DiskPart] {
+        let look = || {
+            let inner = self.inner.clone();
+            blocking(move || {
+                let parts = inner.disk.parts().iter().enumerate();
+                let look = |(index, part): (usize, &Part)| DiskPart {
+                    part: part.clone(),
+                    name: part.number.map_or_else(String::new, |number| format!("part{number}")),
+                    summary: inner.file_system(index).map(|open| open.summary().clone()),
+                };
+                parts.map(look).collect()
+            })
         };
-        blocking(look).await
+        self.inner.parts.get_or_init(look).await
     }
 
     /// The entry at a path; the root has none and gives `None`, as does what is not there.

@@ -40,9 +40,9 @@ pub async fn open(
     })?;
     let parts = disk.parts().await;
     if parts.is_empty() || parts.iter().all(|part| part.summary.is_err()) {
-        return Err(nothing(act(), &parts));
+        return Err(nothing(act(), parts));
     }
-    for part in &parts {
+    for part in parts {
         if let Some(note) = part.summary.as_ref().ok().and_then(journal_note) {
             session.output.talk(format_args!("  /{}: {note}", part.name));
         }
@@ -67,7 +67,7 @@ fn nothing(act: String, parts: &[DiskPart]) -> Failure {
 
 /// Refuses a path in a partition that is not read, or that is not there.
 pub async fn check(disk: &DiskTree, wanted: &TreePath) -> Result<(), Failure> {
-    let act = || format!("restore /{} of the disk", escape(wanted.as_bytes()));
+    let act = || format!("look for /{} on the disk", escape(wanted.as_bytes()));
     let Some(first) = wanted.components().next() else { return Ok(()) };
     let parts = disk.parts().await;
     if let Some(DiskPart { summary: Err(error), .. }) = parts.iter().find(|part| part.name.as_bytes() == first) {

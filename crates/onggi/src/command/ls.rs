@@ -119,7 +119,7 @@ impl Listing<'_> {
     async fn all(&mut self, only_top: bool) -> Result<(), Failure> {
         if let Origin::Disk(tree) = &self.origin
             && only_top
-            && disk::show_parts(self.session, &tree.parts().await)
+            && disk::show_parts(self.session, tree.parts().await)
         {
             return Ok(());
         }

@@ -297,15 +297,15 @@ pub(super) async fn located(tree: &SnapshotTree, snapshot: &Snapshot, wanted: &T
 }
 
 fn not_located(wanted: &TreePath, error: &onggi_repo::RepoError) -> Failure {
-    let name = format!("/{}", escape(wanted.as_bytes()));
+    let act = format!("look for /{}", escape(wanted.as_bytes()));
     match error {
-        onggi_repo::RepoError::Missing(_) => Failure::new(Exit::Failed, format!("restore {name}"))
+        onggi_repo::RepoError::Missing(_) => Failure::new(Exit::Failed, act)
             .because("it is not in this snapshot")
             .hint(format!("onggi find {}", escape(wanted.name().unwrap_or_default()))),
-        onggi_repo::RepoError::Ambiguous(places) => Failure::new(Exit::Failed, format!("restore {name}"))
+        onggi_repo::RepoError::Ambiguous(places) => Failure::new(Exit::Failed, act)
             .because(format!("several are meant: {places}"))
             .hint("give the whole path after the colon"),
-        error => Failure::repository(format!("look for {name}"), error),
+        error => Failure::repository(act, error),
     }
 }
 
