@@ -2,6 +2,7 @@
 //! stored, and no password is ever seen.
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test")]
 
+mod drill;
 mod mariadb;
 mod physical;
 mod postgres;

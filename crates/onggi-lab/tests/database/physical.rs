@@ -103,7 +103,11 @@ fn a_server_of_mariadb_starts_from_its_copy() {
     let path = std::env::var("PATH").unwrap() + ":/usr/sbin";
     let mut line = as_user("mysql", "mariadbd");
     line.env("PATH", path).arg("--no-defaults").arg(format!("--datadir={}", data.display()));
-    line.arg(format!("--socket={}", socket.display())).arg("--skip-networking").stderr(Stdio::null());
+    let own = socket.parent().expect("it is in a folder");
+    line.arg(format!("--socket={}", socket.display()))
+        .arg(format!("--tmpdir={}", own.display()))
+        .arg("--skip-networking")
+        .stderr(Stdio::null());
     let ask = || {
         let mut client = as_user("mysql", "mariadb");
         client.env("MYSQL_PWD", server.password()).args(["--no-defaults", "--batch", "--skip-column-names"]);

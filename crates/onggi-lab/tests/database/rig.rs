@@ -25,13 +25,18 @@ impl Rig {
     /// With a source that logs in to this server.
     pub fn over(server: &Database, preset: &str, more: &str) -> Self {
         let rig = Self::new();
-        rig.put_secret("database.password", &server.password());
-        let connect = format!("{{ host: 127.0.0.1, port: {}, user: {},", server.port(), server.user());
-        let password = rig.path("database.password");
-        let connect = format!("{connect} password: \"file:{}\" }}", password.display());
-        rig.configure(&format!("preset: {preset}\n    server: db1\n    connect: {connect}\n    {more}"));
-        rig.run(&["init"]);
+        rig.log_in(server, preset, more);
         rig
+    }
+
+    /// Makes the repository and the source.
+    pub fn log_in(&self, server: &Database, preset: &str, more: &str) {
+        self.put_secret("database.password", &server.password());
+        let connect = format!("{{ host: 127.0.0.1, port: {}, user: {},", server.port(), server.user());
+        let password = self.path("database.password");
+        let connect = format!("{connect} password: \"file:{}\" }}", password.display());
+        self.configure(&format!("preset: {preset}\n    server: db1\n    connect: {connect}\n    {more}"));
+        self.run(&["init"]);
     }
 
     pub fn configure(&self, keys: &str) {

@@ -141,10 +141,12 @@ fn mysql_lines(reach: &Reach, place: &Path) -> (Vec<OsString>, Vec<OsString>) {
         _ => reach.program(name),
     };
     let mut prepare = vec![program("mariadb-install-db"), "--no-defaults".into()];
-    prepare.push(of("--datadir=", place.join(DATA)));
+    // a server that starts takes the temporary tables of all others away that share its folder for them
+    let own = of("--tmpdir=", place.to_owned());
+    prepare.extend([of("--datadir=", place.join(DATA)), own.clone()]);
     prepare.extend(words(["--auth-root-authentication-method=normal", "--skip-test-db"]));
     let mut start = vec![program("mariadbd"), "--no-defaults".into(), of("--datadir=", place.join(DATA))];
-    start.extend([of("--socket=", place.join(SOCKET)), of("--pid-file=", place.join(PID_FILE))]);
+    start.extend([of("--socket=", place.join(SOCKET)), of("--pid-file=", place.join(PID_FILE)), own]);
     start.extend(words(["--skip-networking", "--skip-log-bin", "--innodb-flush-log-at-trx-commit=0"]));
     (prepare, start)
 }
