@@ -134,6 +134,32 @@ impl Openstack {
         found
     }
 
+    /// Makes a server that starts like this, and waits until its guest runs.
+    #[track_caller]
+    pub fn create_server(&self, name: &str, from: &[&str]) {
+        let place = ["--flavor", "lab.tiny", "--network", "demo-net"];
+        self.client(&[&["server", "create", "--wait"], from, &place[..], &[name]].concat());
+        self.until_console(name);
+    }
+
+    /// What a server's guest says once it runs.
+    #[track_caller]
+    pub fn until_console(&self, name: &str) -> String {
+        self.until("a console", || {
+            let said = self.client(&["console", "log", "show", name]);
+            said.contains("guest: ready").then_some(said)
+        })
+    }
+
+    /// Waits until a server is in a state and nobody works on it.
+    #[track_caller]
+    pub fn until_server(&self, name: &str, status: &str) {
+        self.until(&format!("{name} in state {status}"), || {
+            let server = self.json(&["server", "show", name]);
+            (server["status"] == status && server["OS-EXT-STS:task_state"].is_null()).then_some(())
+        });
+    }
+
     /// Asks again until it is so.
     ///
     /// # Panics

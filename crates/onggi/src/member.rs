@@ -1,34 +1,31 @@
 //! What a backup takes: sources out of the command line and the configuration, and what the engine must know of their
 //! units.
 
+mod found;
+
 use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use onggi_engine::backup::{Parents, UnitPlan};
 use onggi_engine::config::Config;
 use onggi_engine::edge::Keeper;
-use onggi_engine::exit::Exit;
-use onggi_engine::report::ReportProblem;
 use onggi_engine::sources::SourceFault;
 use onggi_repo::format::Compression;
 use onggi_source::carrier::SystemLauncher;
 use onggi_source::command::{CommandConfig, Stdin};
 use onggi_source::paths::{PathsConfig, RootPath};
 use onggi_source::quantity::ByteCount;
-use onggi_source::{
-    Context, Monitor, Problem, Progress, Source, SourceConfig, SourceError, Surroundings, TreePath, Unit, UnitId,
-};
+use onggi_source::{Source, SourceConfig, Surroundings, TreePath, Unit, UnitId};
 use sha2::{Digest as _, Sha256};
 
-use crate::cli;
+pub use self::found::{Member, complete, discover};
 use crate::command::backup::Args;
 use crate::escape::{escape, escape_text};
 use crate::failure::Failure;
-use crate::session::{Opened, Session};
-use crate::watcher::show_problem;
+use crate::session::Session;
 
 /// Names of sources that are made of paths are not longer.
 const NAME_MAX: usize = 200;
@@ -39,12 +36,23 @@ pub struct Planned {
     pub source: Box<dyn Source>,
     /// What the engine must know of its units.
     pub plan: UnitPlan,
-    /// Only this unit, by id or name.
-    unit: Option<String>,
+    /// Only these units, by id or name.
+    only: Option<Vec<String>>,
     /// It is one of the configuration.
     is_configured: bool,
     /// Its units are machines that are backed up apart from each other: how many at once.
     apart: Option<usize>,
+}
+
+impl Planned {
+    /// Takes one more unit of the same source, or all.
+    fn also(&mut self, unit: Option<String>) {
+        match (&mut self.only, unit) {
+            (Some(only), Some(unit)) => only.push(unit),
+            (only, None) => *only = None,
+            (None, Some(_)) => {}
+        }
+    }
 }
 
 /// All that is to be backed up.
@@ -60,18 +68,6 @@ impl Selected {
     pub fn is_configured(&self) -> bool {
         self.planned.iter().all(|planned| planned.is_configured)
     }
-}
-
-/// One unit, ready for the engine.
-pub struct Member<'a> {
-    /// Its source.
-    pub source: &'a dyn Source,
-    /// The unit.
-    pub unit: Unit,
-    /// What the engine must know beside.
-    pub plan: UnitPlan,
-    /// It is backed up apart from the others: with how many like it at once.
-    pub apart: Option<usize>,
 }
 
 /// Reads the command line; nothing is opened or started.
@@ -93,12 +89,17 @@ pub async fn select(args: &Args, session: &Session) -> Result<Selected, Failure>
         _ => args.what.clone(),
     };
     for word in &all {
-        match config.as_deref().and_then(|config| source_named(config, word)) {
-            Some((name, unit)) => match builder.configured(config.as_deref(), name, unit) {
+        let Some((name, unit)) = config.as_deref().and_then(|config| source_named(config, word)) else {
+            paths.push(PathBuf::from(word));
+            continue;
+        };
+        // One adapter for all units of a source: what it claims for itself it claims once.
+        match selected.planned.iter_mut().find(|planned| planned.plan.source == name) {
+            Some(planned) => planned.also(unit),
+            None => match builder.configured(config.as_deref(), name, unit) {
                 Ok(planned) => selected.planned.push(planned),
                 Err(fault) => selected.faults.push(fault),
             },
-            None => paths.push(PathBuf::from(word)),
         }
     }
     if !paths.is_empty() {
@@ -159,7 +160,8 @@ impl Builder<'_> {
         let mut plan = configured.plan();
         plan.tags.extend(self.tags());
         let apart = configured.apart();
-        Ok(Planned { source: configured.source, plan, unit, is_configured: true, apart })
+        let only = unit.map(|unit| vec![unit]);
+        Ok(Planned { source: configured.source, plan, only, is_configured: true, apart })
     }
 
     fn of_paths(&self, paths: Vec<PathBuf>) -> Result<Planned, Failure> {
@@ -187,7 +189,7 @@ impl Builder<'_> {
         Ok(Planned {
             source,
             plan: UnitPlan { excludes, ..self.plan(name, "paths", shown) },
-            unit: None,
+            only: None,
             is_configured: false,
             apart: None,
         })
@@ -218,7 +220,7 @@ impl Builder<'_> {
             return Ok(Planned {
                 source: Box::new(stream),
                 plan: self.plan(name.clone(), "command", vec![name]),
-                unit: None,
+                only: None,
                 is_configured: false,
                 apart: None,
             });
@@ -234,7 +236,7 @@ impl Builder<'_> {
             CommandConfig { command, file: name.clone(), allow_empty: stdin.allow_empty, ..CommandConfig::default() };
         let source = self.build(&SourceConfig::Command(config), &name)?;
         let paths = vec![format!("/command/{name}")];
-        Ok(Planned { source, plan: self.plan(name, "command", paths), unit: None, is_configured: false, apart: None })
+        Ok(Planned { source, plan: self.plan(name, "command", paths), only: None, is_configured: false, apart: None })
     }
 
     fn build(&self, config: &SourceConfig, name: &str) -> Result<Box<dyn Source>, Failure> {
@@ -355,126 +357,6 @@ fn name_of(paths: &[String]) -> String {
 fn digest(text: &str, bytes: usize) -> String {
     let digest = Sha256::digest(text.as_bytes());
     digest.iter().take(bytes).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
-}
-
-/// What is to be done, as far as it could be found out.
-pub struct Discovered<'a> {
-    /// Each unit.
-    pub members: Vec<Member<'a>>,
-    /// Why some of it cannot be done.
-    pub failures: Vec<Failure>,
-    /// What the sources said before. The run says most of it again.
-    pub problems: Vec<ReportProblem>,
-}
-
-/// Keeps problems until it is known whether the run tells them too.
-#[derive(Default)]
-struct Kept(Mutex<Vec<ReportProblem>>);
-
-impl Monitor for Kept {
-    fn problem(&self, problem: Problem) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(problem.into());
-    }
-
-    fn progress(&self, _progress: Progress) {}
-}
-
-/// Asks each source for its units. A source that cannot be asked is a failure if it is the only one.
-pub async fn discover<'a>(
-    selected: &'a Selected,
-    args: &Args,
-    parents: &Parents,
-    opened: &Opened,
-    session: &Session,
-    cx: &Context,
-) -> Result<Discovered<'a>, Failure> {
-    let kept = Arc::new(Kept::default());
-    let cx = &cx.with_monitor(kept.clone());
-    let mut members = Vec::new();
-    let mut failures: Vec<Failure> = selected.faults.iter().map(fault).collect();
-    for planned in &selected.planned {
-        let name = &planned.plan.source;
-        let found = match units(planned, cx).await {
-            Ok(found) => found,
-            Err(error) => {
-                failures.push(
-                    Failure::new(Exit::from(&error), format!("ask {} for its units", escape_text(name))).chain(&error),
-                );
-                continue;
-            }
-        };
-        if let (true, Some(wanted)) = (found.is_empty(), &planned.unit) {
-            failures
-                .push(Failure::new(Exit::Failed, format!("back up {name}/{wanted}")).because("there is no such unit"));
-        }
-        for unit in found {
-            let plan = complete(planned, &unit, args, parents, opened, session)?;
-            members.push(Member { source: &*planned.source, unit, plan, apart: planned.apart });
-        }
-    }
-    let problems = std::mem::take(&mut *kept.0.lock().unwrap_or_else(PoisonError::into_inner));
-    match (members.is_empty(), failures.pop()) {
-        (true, Some(last)) => {
-            for problem in &problems {
-                show_problem(&session.output, problem, "archival");
-            }
-            for failure in &failures {
-                failure.report(&session.output);
-            }
-            Err(last)
-        }
-        (_, last) => Ok(Discovered { members, failures: failures.into_iter().chain(last).collect(), problems }),
-    }
-}
-
-fn fault(fault: &SourceFault) -> Failure {
-    let failure = Failure::usage("use the configured sources").because(fault);
-    match fault {
-        SourceFault::WithoutAdapter(..) => failure,
-        _ => failure.hint("onggi config check"),
-    }
-}
-
-async fn units(planned: &Planned, cx: &Context) -> Result<Vec<Unit>, SourceError> {
-    if planned.apart.is_none() {
-        planned.source.preflight(cx).await?; // of a fleet each unit proves it for itself
-    }
-    let mut found = planned.source.discover(cx).await?;
-    if let Some(wanted) = &planned.unit {
-        found.retain(|unit| unit.id.as_str() == wanted || unit.name == *wanted);
-    }
-    Ok(found)
-}
-
-/// What the engine must know of one unit of a source.
-pub fn complete(
-    planned: &Planned,
-    unit: &Unit,
-    args: &Args,
-    parents: &Parents,
-    opened: &Opened,
-    session: &Session,
-) -> Result<UnitPlan, Failure> {
-    let plan = &planned.plan;
-    let journal = session.private_folder(&format!("journal/{}", plan.kind))?;
-    let name = digest(&format!("{}\0{}\0{}", opened.repo.id(), plan.source, unit.id), 16);
-    Ok(UnitPlan {
-        hostname: match (planned.apart, &args.host) {
-            (Some(_), None) => unit.name.clone(),
-            (_, host) => host.clone().unwrap_or_else(|| plan.hostname.clone()),
-        },
-        compression: match session.globals.compression {
-            None => plan.compression,
-            Some(cli::Compression::Auto) => Compression::DEFAULT,
-            Some(cli::Compression::Off) => Compression::Off,
-            Some(cli::Compression::Max) => Compression::Level(19),
-        },
-        rate: session.globals.limit_rate.map(|rate| rate.0).or(plan.rate),
-        parents: parents.clone(),
-        time: args.time.as_ref().map(|moment| moment.0.timestamp()),
-        journal: (!args.dry_run).then(|| journal.join(name)),
-        ..plan.clone()
-    })
 }
 
 #[cfg(test)]

@@ -12,8 +12,9 @@ use crate::workspace::{cargo, root};
 /// Nothing of these ships: their tests judge the tree, or need other programs and minutes.
 const LEFT_OUT: [&str; 2] = ["onggi-lab", "xtask"];
 
-/// Stops at every call to the storage, which takes longer than all others of its package together: asked last.
-const SLOWEST: &str = "crash";
+/// They damage every place of a repository, or stop at every call to the storage, and take longer than all others of their
+/// package together: asked last.
+const SLOWEST: [&str; 2] = ["damage", "crash"];
 
 /// Compiling is most of the time that all trials take.
 const OPTIMIZE_LESS: &str = "profile.dev.package.onggi-repo.opt-level=1";
@@ -51,8 +52,8 @@ pub fn programs() -> Result<Vec<Program>> {
     let mut programs: Vec<_> = messages.filter_map(|message| program(&message)).collect();
     programs.retain(|program| !LEFT_OUT.contains(&&program.package[..]));
     programs.sort_by_key(|program| {
-        let is_slowest = program.name.ends_with(SLOWEST);
-        (is_slowest, program.package.clone(), !program.name.ends_with(" lib"), program.name.clone())
+        let slowness = SLOWEST.iter().position(|slow| program.name.ends_with(slow));
+        (slowness, program.package.clone(), !program.name.ends_with(" lib"), program.name.clone())
     });
     Ok(programs)
 }

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,12 +17,20 @@ const PATIENCE: u32 = 10;
 const PATIENCE_MIN: Duration = Duration::from_mins(2);
 /// How long a program may run that was not yet seen to end.
 const UNKNOWN_MAX: Duration = Duration::from_mins(20);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What found a fault.
 pub struct Found {
     pub program: String,
     pub tests: Vec<String>,
+}
+
+/// How long a test program is let run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// A test has failed: with a fault on, others may well hang.
+    FirstFailure,
+    End,
 }
 
 /// How a test program ended.
@@ -48,7 +57,7 @@ impl<'a> Trials<'a> {
         let (own, others): (Vec<_>, Vec<_>) = self.programs.iter().partition(|program| program.package == package);
         for program in own.into_iter().chain(others) {
             let usual = self.usual(program)?;
-            let ended = execute(program, fault, &[], (usual * PATIENCE).max(PATIENCE_MIN))?;
+            let ended = execute(program, fault, &[], (usual * PATIENCE).max(PATIENCE_MIN), Until::FirstFailure)?;
             if ended.is_good {
                 continue;
             }
@@ -58,7 +67,7 @@ impl<'a> Trials<'a> {
                 return Ok(Some(Found { program: program.name.clone(), tests }));
             }
             let alone: Vec<&str> = tests.iter().map(String::as_str).collect();
-            let sound = execute(program, "none", &[&["--exact"], &alone[..]].concat(), UNKNOWN_MAX)?;
+            let sound = execute(program, "none", &[&["--exact"], &alone[..]].concat(), UNKNOWN_MAX, Until::End)?;
             tests.retain(|test| !sound.failed.contains(test));
             if !tests.is_empty() {
                 return Ok(Some(Found { program: program.name.clone(), tests }));
@@ -71,14 +80,14 @@ impl<'a> Trials<'a> {
         if let Some(usual) = self.usual.get(&program.name[..]) {
             return Ok(*usual);
         }
-        let ended = execute(program, "none", &[], UNKNOWN_MAX)?;
+        let ended = execute(program, "none", &[], UNKNOWN_MAX, Until::End)?;
         ensure!(ended.is_good, "{} fails without a fault: {}", program.name, ended.failed.join(", "));
         self.usual.insert(&program.name, ended.took);
         Ok(ended.took)
     }
 }
 
-fn execute(program: &Program, fault: &str, arguments: &[&str], limit: Duration) -> Result<Ended> {
+fn execute(program: &Program, fault: &str, arguments: &[&str], limit: Duration, until: Until) -> Result<Ended> {
     choose(fault)?;
     let log = folder().join(format!("{fault} {}", program.name.replace('/', "-")));
     let out = fs::File::create(&log).with_context(|| format!("create {}", log.display()))?;
@@ -88,18 +97,23 @@ fn execute(program: &Program, fault: &str, arguments: &[&str], limit: Duration) 
     command.stdout(out.try_clone()?).stderr(out);
     let mut child = command.spawn().with_context(|| format!("start {}", program.name))?;
     let status = loop {
-        match child.try_wait().context("wait")? {
-            Some(status) => break Some(status),
-            None if started.elapsed() > limit => {
-                child.kill().context("end what hangs")?;
-                child.wait().context("wait")?;
-                break None;
-            }
-            None => std::thread::sleep(LOOK_EVERY),
+        if let Some(status) = child.try_wait().context("wait")? {
+            break Some(status);
         }
+        if started.elapsed() > limit || until == Until::FirstFailure && !failed(&log)?.is_empty() {
+            child.kill().context("end what is not waited for")?;
+            child.wait().context("wait")?;
+            break None;
+        }
+        std::thread::sleep(LOOK_EVERY);
     };
-    let told = String::from_utf8_lossy(&fs::read(&log).context("read the log")?).into_owned();
+    let is_good = status.is_some_and(|status| status.success());
+    Ok(Ended { is_good, failed: failed(&log)?, took: started.elapsed() })
+}
+
+/// The tests of which a log says that they failed.
+fn failed(log: &Path) -> Result<Vec<String>> {
+    let told = String::from_utf8_lossy(&fs::read(log).context("read the log")?).into_owned();
     let failed = told.lines().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
-    let failed = failed.map(|name| name.trim_end_matches(" - should panic").to_owned()).collect();
-    Ok(Ended { is_good: status.is_some_and(|status| status.success()), failed, took: started.elapsed() })
+    Ok(failed.map(|name| name.trim_end_matches(" - should panic").to_owned()).collect())
 }

@@ -45,6 +45,7 @@
 //! | A37 | speed beside rsync | `cargo xtask bench --fleet` |
 //! | | a host that answers nonsense or nothing, or has no room | `hostile` |
 //! | | only so many hosts of one rack at once | `operation::hosts_of_one_rack_…` |
+//! | | reading that stands back at the disks | `operation::a_host_is_read_when_nobody_…` |
 //! | | one run per host at a time | `operation::a_host_that_another_run_reads_…` |
 //! | | whatever fails and whenever, nothing is left | `fleet` of the source: the suite of all sources over `hosts` and `device` |
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test")]

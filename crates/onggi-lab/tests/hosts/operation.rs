@@ -69,6 +69,24 @@ fn a_host_that_cannot_be_reached_stops_no_other() {
 }
 
 #[test]
+fn a_host_is_read_when_nobody_else_wants_its_disks() {
+    let Some(server) = Server::start() else { return };
+    let hub = Hub::new();
+    hub.write("data/file", "x");
+    // What the program starts stands in line as it does itself.
+    let dump = "dumps: [{ name: class, command: [sh, -c, 'ionice -p $$'] }]";
+    let class_with = |io: &str| {
+        hub.configure_one(&server, &format!("{dump}\nio: {io}"));
+        hub.back_up_well();
+        let target = hub.path(io);
+        assert_eq!(hub.onggi(&format!("restore latest --target @{io}")).code, Some(0));
+        fs::read_to_string(target.join("onggi/dump/class")).unwrap()
+    };
+    assert!(!class_with("normal").contains("idle"));
+    assert_eq!(class_with("idle"), "idle\n");
+}
+
+#[test]
 fn hooks_run_on_the_host_and_the_last_one_also_when_reading_fails() {
     let Some(server) = Server::start() else { return };
     let hub = Hub::new();

@@ -65,6 +65,21 @@ pub struct HostsConfig {
     /// How far the program on the host stands back for others' work: 0 to 19.
     #[serde(default = "nicest")]
     pub nice: u8,
+    /// How the program stands in line at the disks of the host, where their scheduler knows lines.
+    #[serde(default)]
+    pub io: Io,
+}
+
+/// How a reader stands in line at disks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(rename = "HostsIo")]
+pub enum Io {
+    /// As any other.
+    #[default]
+    Normal,
+    /// It reads when nobody else wants to: `ionice -c 3`, where the host has it. Not with `become: forced`.
+    Idle,
 }
 
 /// Where a list of hosts comes from: a file, a command, or a cloud.

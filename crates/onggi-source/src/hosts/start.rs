@@ -11,7 +11,7 @@ use onggi_node::MAGIC;
 use onggi_node::frame::Decoder;
 use sha2::{Digest as _, Sha256};
 
-use super::config::Become;
+use super::config::{Become, Io};
 use crate::carrier::ssh::quote;
 use crate::carrier::{Launch, Launcher, Refusal, Running};
 use crate::context::{Context, Problem};
@@ -109,12 +109,18 @@ impl Program {
 
     /// What the host's shell is to do, in one line, as `sh -c` reads it.
     fn script(&self, r#become: Become, verb: &Verb) -> String {
+        // The program inherits it from the shell; where there is no `ionice`, reading goes on without.
+        let courtesy = match verb {
+            Verb::Read { io: Io::Idle } => "ionice -c 3 -p $$ 2>/dev/null",
+            _ => ":",
+        };
         let verb = verb.words();
         let (name, length) = (self.name(), self.bytes.len());
         let start = if r#become == Become::Sudo { "exec sudo -n -- " } else { "exec " };
         let places = "\"${XDG_CACHE_HOME:-$HOME/.cache}/onggi\" \"/var/tmp/onggi-$u\" \"/dev/shm/onggi-$u\" \
                       \"/run/user/$u/onggi\"";
         [
+            courtesy.to_owned(),
             format!("u=$(id -u); n={name}; i={INSTALLED}/$n; if [ -x $i ]; then {start}$i {verb}; fi"),
             format!("for d in {places}; do if [ -x \"$d/$n\" ] && [ -O \"$d/$n\" ]; then {start}\"$d/$n\" {verb}; fi; done"),
             "umask 077; f=; t=".to_owned(),
@@ -138,7 +144,10 @@ impl Program {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verb {
     /// To be asked.
-    Read,
+    Read {
+        /// How it stands in line at the host's disks.
+        io: Io,
+    },
     /// To take files back, below this directory.
     Write {
         /// An absolute path.
@@ -152,7 +161,7 @@ impl Verb {
     /// As a shell reads it.
     fn words(&self) -> String {
         match self {
-            Self::Read => "read".to_owned(),
+            Self::Read { .. } => "read".to_owned(),
             Self::Write { target, in_place: true } => format!("write --in-place {}", quote(target)),
             Self::Write { target, in_place: false } => format!("write {}", quote(target)),
         }
@@ -279,7 +288,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let mut command = std::process::Command::new("sh");
         command
-            .args(["-c", &program.script(Become::None, &Verb::Read)])
+            .args(["-c", &program.script(Become::None, &Verb::Read { io: Io::Idle })])
             .env("HOME", home.path())
             .env_remove("XDG_CACHE_HOME");
         command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());

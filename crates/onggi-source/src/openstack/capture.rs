@@ -1,5 +1,6 @@
 //! Fixes the disks of a server: an image of it, snapshots of its volumes, or the image of a shelved one.
 
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -174,7 +175,10 @@ pub(super) fn root(device: &str, from: From) -> Part {
     Part { role: "root", device: device.to_owned(), boot_index: Some(0), volume: None, from }
 }
 
-/// An image of the root disk, and at once snapshots of the volumes beside it.
+/// Snapshots of the volumes beside the root disk, and at once an image of that.
+///
+/// Not the other way round: where volumes are files, Nova makes the snapshots of those in use for Cinder, and refuses while
+/// it is at work on an image of the server.
 async fn on_image(
     source: &Openstack,
     cx: &Context,
@@ -187,21 +191,21 @@ async fn on_image(
     let mut marks = mark::mark(cx, &source.label, unit);
     marks.insert(mark::PARTS.to_owned(), json!((volumes.len() + 1).to_string()));
     let name = mark::name(cx, unit.id.as_str());
-    let image = api::create_image(cx, cloud, unit.id.as_str(), &name, marks.clone()).await?;
-    let device = Some(text(server, "OS-EXT-SRV-ATTR:root_device_name")).filter(|name| !name.is_empty());
-    let mut parts = vec![root(device.unwrap_or("/dev/vda"), From::Image(image.clone()))];
+    let mut beside = Vec::new();
     for volume in volumes {
         let id = text(volume, "id");
         let made = api::snapshot_volume(cx, cloud, id, &mark::name(cx, id), &marks).await?;
-        parts.push(data(volume, unit, text(&made, "id")));
+        beside.push((volume, text(&made, "id").to_owned()));
     }
+    for (_, snapshot) in &beside {
+        whole_snapshot(source, cx, cloud, snapshot).await?;
+    }
+    let image = api::create_image(cx, cloud, unit.id.as_str(), &name, marks).await?;
     fixed(source, cx, cloud, unit, &image).await?;
-    for part in &parts {
-        if let From::Snapshot(id) = &part.from {
-            whole_snapshot(source, cx, cloud, id).await?;
-        }
-    }
-    Ok(parts)
+    let device = Some(text(server, "OS-EXT-SRV-ATTR:root_device_name")).filter(|name| !name.is_empty());
+    let root = root(device.unwrap_or("/dev/vda"), From::Image(image));
+    let beside = beside.iter().map(|(volume, snapshot)| data(volume, unit, snapshot));
+    Ok(iter::once(root).chain(beside).collect())
 }
 
 fn data(volume: &Value, unit: &Unit, snapshot: &str) -> Part {

@@ -1,8 +1,10 @@
 //! Services that stand still, quotas, states: the failure is told as it is, others go on, nothing is left behind.
 
+use std::process::Stdio;
 use std::time::Instant;
 
 use onggi_lab::openstack::Openstack;
+use onggi_lab::program::Ended;
 
 use super::rig::Rig;
 
@@ -21,19 +23,39 @@ fn states_in_which_a_server_is_captured(rig: &Rig<'_>) {
     lab.client(&["server", "lock", "vm1"]);
     rig.back_up(&["lab/demo/vm1"], 0);
     lab.client(&["server", "unlock", "vm1"]);
-    for (state, begin, end) in [("PAUSED", "pause", "unpause"), ("SUSPENDED", "suspend", "resume")] {
+    for (state, begin, end) in
+        [("PAUSED", "pause", "unpause"), ("SUSPENDED", "suspend", "resume"), ("SHUTOFF", "stop", "start")]
+    {
         lab.client(&["server", begin, "vm1"]);
-        let status = |wanted: &str| (lab.json(&["server", "show", "vm1"])["status"] == wanted).then_some(());
-        lab.until(state, || status(state));
+        lab.until_server("vm1", state);
         assert_eq!(rig.back_up(&["lab/demo/vm1"], 0).len(), 1, "{state}");
         lab.client(&["server", end, "vm1"]);
-        lab.until("ACTIVE", || status("ACTIVE"));
+        lab.until_server("vm1", "ACTIVE");
     }
-    let state = |state: &str| lab.try_client("admin", "demo", &["server", "set", "--state", state, "vm1"]);
-    assert!(state("error").status.success());
-    let ended = rig.run(&["backup", "lab/demo/vm1", "lab/demo/vm2"]);
-    assert!(state("active").status.success());
-    assert!(ended.tells("ERROR") && ended.tells("no snapshot can be made"), "{ended:?}");
+    for (state, begin, end) in [
+        ("RESCUE", &["server", "rescue"][..], &["server", "unrescue"][..]),
+        ("ERROR", &["server", "set", "--state", "error"], &["server", "set", "--state", "active"]),
+    ] {
+        let admin = |words: &[&str]| {
+            let done = lab.try_client("admin", "demo", &[words, &["vm1"]].concat());
+            assert!(done.status.success(), "{done:?}");
+        };
+        admin(begin);
+        lab.until_server("vm1", state);
+        let ended = rig.run(&["backup", "lab/demo/vm1", "lab/demo/vm2"]);
+        admin(end);
+        lab.until_server("vm1", "ACTIVE");
+        assert!(ended.tells(state) && ended.tells("no snapshot can be made"), "{ended:?}");
+        assert_eq!(ended.code, Some(5), "{ended:?}");
+        assert!(ended.out.contains("snapshot"), "the other is stored: {ended:?}");
+    }
+    // One of its own: who comes back from the shelf has an image that is gone.
+    lab.create_server("shelved", &["--image", "lab-guest"]);
+    lab.client(&["server", "shelve", "shelved"]);
+    lab.until_server("shelved", "SHELVED_OFFLOADED");
+    assert_eq!(rig.back_up(&["lab/demo/shelved"], 0).len(), 1);
+    lab.client(&["image", "show", "shelved-shelved"]);
+    lab.client(&["server", "delete", "--wait", "shelved"]);
     assert_eq!(lab.images(), Vec::<String>::new());
 }
 
@@ -73,19 +95,38 @@ fn a_full_quota_of_snapshots_is_told_before_anything_is_made(rig: &Rig<'_>) {
     assert_eq!((rig.lab.images(), rig.lab.blocks()), (Vec::new(), Vec::new()));
 }
 
+/// Nova gives the upload up and cannot remove the image: it stays `queued`, and nobody is at work on it.
+#[test]
+fn an_image_whose_upload_ended_with_glance_is_made_again() {
+    let Some(lab) = Openstack::start() else { return };
+    let rig = Rig::new(&lab, "cloud-keep-last: 0");
+    lab.service(&["pause", "nova-compute"]);
+    let running =
+        rig.command(&["backup", "lab/demo/vm1"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let first = lab.until("an image", || lab.images().pop());
+    lab.service(&["kill", "glance-api"]);
+    lab.service(&["resume", "nova-compute"]);
+    // A server cannot be shown without Glance, what was done with it can.
+    lab.until("an end of the upload", || {
+        let done = lab.json(&["server", "event", "list", "--long", "vm1"]);
+        (done[0]["Action"] == "createImage" && done[0]["Message"] == "Error").then_some(())
+    });
+    lab.service(&["start", "glance-api"]);
+    assert_eq!(lab.images(), [first], "it is as Nova left it");
+    let ended = Ended::of(running.wait_with_output().unwrap()).expect(0);
+    assert_eq!(lab.images(), Vec::<String>::new(), "{ended:?}");
+}
+
 #[test]
 fn who_cannot_enter_is_told_why_at_once() {
     let Some(lab) = Openstack::start() else { return };
     let rig = Rig::new(&lab, "");
     let openrc = |text: &str| {
-        std::fs::write(rig.path("openrc"), text).unwrap();
-        rig.configure(&format!("openrc: {{ file: {} }}", rig.path("openrc").display()));
+        rig.log_in_with(text, "");
         rig.run(&["source", "preflight", "lab"])
     };
-    let whole = std::fs::read_to_string(lab.file("demo-openrc")).unwrap();
-    let line = whole.lines().find(|line| line.contains("OS_AUTH_URL")).unwrap();
-    let (_, url) = line.split_once('=').unwrap();
-    let url = url.trim_matches(['"', '\'']);
+    let (whole, url) = rig.openrc();
+    let url = url.as_str();
     // The address without its version leads there, too.
     openrc(&whole.replace(url, url.trim_end_matches("/v3"))).expect(0);
     openrc(&whole.replace("OS_PASSWORD=onggi", "OS_PASSWORD=wrong")).expect(13);

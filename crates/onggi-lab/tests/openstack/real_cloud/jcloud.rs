@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 
 use onggi_lab::openstack::Openstack;
 use onggi_lab::program::{self, Ended};
@@ -156,6 +157,25 @@ fn a_time_limit_leaves_the_rest_of_the_list_to_the_next_run() {
     desk.run().expect(0);
     assert_eq!(fs::read_to_string(desk.path("joblist")).unwrap(), "");
     assert_eq!((desk.images(&vm1).len(), desk.images(&vm2).len()), (1, 1));
+    for image in desk.images("") {
+        lab.client(&["image", "delete", &image]);
+    }
+}
+
+#[test]
+fn a_bandwidth_limit_is_kept() {
+    let Some(lab) = Openstack::start() else { return };
+    let Some(sshd) = Sshd::start() else { return };
+    let desk = Desk::new(&lab, &sshd, "demo", "BANDWIDTH_LIMIT=1024\n");
+    let vm1 = lab.id("server", "vm1");
+    desk.run_listed(&[&vm1]).expect(0);
+    let began = Instant::now();
+    desk.run_listed(&[&vm1]).expect(0);
+    let took = began.elapsed();
+    let moved: usize = desk.files(&vm1).values().map(Vec::len).sum();
+    let least = moved as f64 / f64::from(1 << 20) * 0.9;
+    // How much longer it takes is the machine's affair.
+    assert!(least > 5.0 && took.as_secs_f64() >= least, "{moved} bytes in {took:?}");
     for image in desk.images("") {
         lab.client(&["image", "delete", &image]);
     }

@@ -31,6 +31,26 @@ fn a_server_comes_back_in_its_place_elsewhere_and_on_a_volume() {
     assert_eq!(after["status"], "ACTIVE");
 }
 
+#[test]
+fn a_server_is_replaced_by_one_with_its_addresses() {
+    let Some(lab) = Openstack::start() else { return };
+    let rig = Rig::new(&lab, "cloud-keep-last: 0");
+    lab.create_server("spare", &["--image", "lab-guest"]);
+    let addresses = || {
+        let listed = lab.json(&["port", "list", "--server", "spare"]);
+        let ports = listed.as_array().unwrap().iter();
+        ports.map(|port| (port["MAC Address"].clone(), port["Fixed IP Addresses"].clone())).collect::<Vec<_>>()
+    };
+    let (id, before) = (lab.id("server", "spare"), addresses());
+    let snapshot = rig.back_up(&["lab/demo/spare"], 0)[0]["snapshot_id"].as_str().unwrap()[..12].to_owned();
+    let words = ["restore", &snapshot, "--to", "source", "--mode", "replace", "--delete-old", "--yes"];
+    rig.run(&words).expect(0);
+    assert_ne!(lab.id("server", "spare"), id);
+    assert_eq!((addresses(), before.len()), (before, 1));
+    lab.until_server("spare", "ACTIVE");
+    lab.client(&["server", "delete", "--wait", "spare"]);
+}
+
 fn restic_reads_the_same_disk(rig: &Rig<'_>, snapshot: &str) {
     let Some(restic) = onggi_lab::peer::newest("restic") else { return };
     let folder = rig.files(snapshot);

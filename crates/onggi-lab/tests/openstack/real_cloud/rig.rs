@@ -28,6 +28,20 @@ impl<'a> Rig<'a> {
         rig
     }
 
+    /// The lab's openrc, and the address of Keystone in it.
+    pub fn openrc(&self) -> (String, String) {
+        let whole = fs::read_to_string(self.lab.file("demo-openrc")).unwrap();
+        let line = whole.lines().find(|line| line.contains("OS_AUTH_URL")).unwrap();
+        let url = line.split_once('=').unwrap().1.trim_matches(['"', '\'']).to_owned();
+        (whole, url)
+    }
+
+    /// Logs in with an openrc of this text, and has these keys beside.
+    pub fn log_in_with(&self, text: &str, keys: &str) {
+        fs::write(self.path("openrc"), text).unwrap();
+        self.configure(&format!("openrc: {{ file: {} }}\n    {keys}", self.path("openrc").display()));
+    }
+
     /// With these keys alone.
     pub fn configure(&self, keys: &str) {
         let text = format!("version: 1\nsources:\n  lab:\n    kind: openstack\n    {keys}\n");

@@ -73,10 +73,7 @@ fn a_new_server_runs_from_the_stored_disk(rig: &Rig<'_>) {
             assert_eq!(new[key], old[key]);
         }
         assert!(!new["properties"].to_string().contains("onggi"), "{new}");
-        let console = rig.lab.until("a console", || {
-            let said = rig.lab.client(&["console", "log", "show", "back"]);
-            said.contains("guest: ready").then_some(said)
-        });
+        let console = rig.lab.until_console("back");
         assert!(!console.contains("journal has 0 lines"), "{console}");
         rig.lab.client(&["server", "delete", "--wait", "back"]);
     }
