@@ -19,7 +19,7 @@ fn a_token_that_is_taken_back_in_a_download_costs_one_more_login() {
     let keystone = Keystone::start(url.trim_start_matches("http://").trim_end_matches("/v3"));
     rig.log_in_with(
         &openrc.replace(&url, &format!("{}/v3", keystone.url)),
-        "cloud-keep-last: 0\n    limits: { rate: 512KiB/s }",
+        "cloud-keep-last: 0\n    limits: { rate: 384KiB/s }",
     );
     let mut backup = rig.command(&["backup", "lab/demo/vm1"]);
     let mut running = backup.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
