@@ -2,11 +2,14 @@
 //! minutes to make and seconds to find. Whoever has it, has it alone.
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::peer;
 
@@ -14,6 +17,11 @@ use crate::peer;
 const STATE: &str = "/var/tmp/onggi-lab-openstack/state";
 /// Until something becomes as a test wants it.
 const PATIENCE: Duration = Duration::from_mins(5);
+
+/// Whether `up` was called and no test has failed since.
+static IS_UP: Mutex<bool> = Mutex::new(false);
+/// OpenStack's own client, once it was asked for something.
+static CLIENT: Mutex<Option<(Child, ChildStdin, BufReader<ChildStdout>)>> = Mutex::new(None);
 
 /// The lab while this process holds it.
 pub struct Openstack {
@@ -36,11 +44,17 @@ impl Openstack {
         fs::create_dir_all(folder).expect("create the folder of the lab");
         let claim = File::create(folder.join("claim")).expect("create the claim");
         rustix::fs::flock(&claim, rustix::fs::FlockOperation::LockExclusive).expect("claim the lab");
-        let output = script("up").arg(STATE).output().expect("lab/openstack/up starts");
-        if !output.status.success() {
-            peer::skip(&format!("lab/openstack/up: {}", String::from_utf8_lossy(&output.stderr).trim()));
-            return None;
+        // Once for all tests of a process, unless one failed and may have left anything.
+        let mut is_up = IS_UP.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_up {
+            let output = script("up").arg(STATE).output().expect("lab/openstack/up starts");
+            if !output.status.success() {
+                peer::skip(&format!("lab/openstack/up: {}", String::from_utf8_lossy(&output.stderr).trim()));
+                return None;
+            }
+            *is_up = true;
         }
+        drop(is_up);
         let lab = Self { _claim: claim };
         lab.clean();
         Some(lab)
@@ -90,11 +104,30 @@ impl Openstack {
 
     /// OpenStack's own client, as this user in this project.
     pub fn try_client(&self, user: &str, project: &str, words: &[&str]) -> Output {
-        let line = ". \"$1\" \"$2\" \"$3\"; shift 3; exec /usr/bin/openstack \"$@\"";
-        let mut command = Command::new("bash");
-        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", STATE).env("LC_ALL", "C.UTF-8");
-        command.args(["-c", line, "bash"]).arg(self.file("openrc")).args([user, project]).args(words);
-        command.output().expect("bash starts")
+        let mut client = CLIENT.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, asked, answers) = client.get_or_insert_with(|| {
+            // It ends with this process, when nobody can ask it any more.
+            let line = ". \"$1\"; exec /usr/bin/python3 \"$2\"";
+            let mut command = Command::new("bash");
+            command
+                .env_clear()
+                .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+                .env("HOME", STATE)
+                .env("LC_ALL", "C.UTF-8");
+            command.args(["-c", line, "bash"]).arg(self.file("demo-openrc")).arg(place("client.py"));
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("bash starts");
+            let answers = BufReader::new(child.stdout.take().expect("it is piped"));
+            let asked = child.stdin.take().expect("it is piped");
+            (child, asked, answers)
+        });
+        writeln!(asked, "{}", json!([user, project, words])).expect("ask OpenStack's client");
+        let mut answer = String::new();
+        answers.read_line(&mut answer).expect("hear OpenStack's client");
+        let answer: Value = serde_json::from_str(&answer).expect("it answers with a document");
+        let bytes = |key: &str| answer[key].as_str().unwrap_or_default().as_bytes().to_vec();
+        let code = answer["code"].as_i64().and_then(|code| i32::try_from(code).ok()).unwrap_or(1);
+        // As `wait` gives it: the code is the second byte.
+        Output { status: ExitStatus::from_raw((code & 0xff) << 8), stdout: bytes("out"), stderr: bytes("err") }
     }
 
     /// What it says as `demo`; it must end well.
@@ -181,6 +214,19 @@ fn names(listed: &Value) -> Vec<String> {
     all.filter(|name| name.contains("onggi-")).map(ToOwned::to_owned).collect()
 }
 
+impl Drop for Openstack {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            *IS_UP.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        }
+    }
+}
+
 fn script(name: &str) -> Command {
-    Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../lab/openstack").join(name))
+    Command::new(place(name))
+}
+
+/// Where a file of the lab lies.
+fn place(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../lab/openstack").join(name)
 }
