@@ -69,6 +69,10 @@ impl Openstack {
                 self.client(&["server", "delete", "--wait", &text(&server, "ID")]);
             }
         }
+        let moved = self.try_client("demo", "other__project", &["server", "list", "-f", "value", "-c", "ID"]);
+        for id in String::from_utf8_lossy(&moved.stdout).lines() {
+            self.try_client("demo", "other__project", &["server", "delete", "--wait", id]);
+        }
         for image in listed(&["image", "list", "--private"]) {
             self.client(&["image", "delete", &text(&image, "ID")]);
         }
