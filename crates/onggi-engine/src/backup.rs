@@ -18,8 +18,6 @@ mod trail;
 
 pub use base::{History, Parents};
 pub use error::UnitError;
-#[cfg(feature = "sftp")]
-pub(crate) use manifest::hex;
 pub use manifest::{Manifest, MemberName};
 pub(crate) use tags::{is_good, is_of};
 

@@ -12,4 +12,5 @@ pub mod measure;
 pub mod openstack;
 pub mod peer;
 pub mod program;
+pub mod relay;
 pub mod service;

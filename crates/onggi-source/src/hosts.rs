@@ -188,14 +188,14 @@ impl Hosts {
     async fn connect(&self, cx: &Context, host: &Host) -> Result<(Client, Driver), Failure> {
         let program = self.program().await.map_err(|error| Failure::new("program-blocked", error))?;
         let launcher = self.launcher(cx, host)?;
-        let started =
-            match start::start(cx, &launcher, &program, host.r#become, &Verb::Read { io: self.config.io }).await {
-                Err(failure) if failure.class == "host-key-unknown" => {
-                    self.ask_to_approve(cx, host).await;
-                    return Err(failure);
-                }
-                started => started?,
-            };
+        let verb = Verb::Read { io: self.config.io };
+        let started = match start::start(cx, &launcher, &program, host.r#become, &verb).await {
+            Err(failure) if failure.class == "host-key-unknown" => {
+                self.ask_to_approve(cx, host).await;
+                return Err(failure);
+            }
+            started => started?,
+        };
         session::greet(cx, started, self.config.nice, 0).await
     }
 

@@ -23,7 +23,7 @@ pub mod days;
 pub mod device;
 pub mod disk;
 pub mod etcd;
-mod hex;
+pub mod hex;
 mod hook;
 pub mod hosts;
 mod marks;

@@ -16,6 +16,7 @@ use onggi_engine::sources::SourceFault;
 use onggi_repo::format::Compression;
 use onggi_source::carrier::SystemLauncher;
 use onggi_source::command::{CommandConfig, Stdin};
+use onggi_source::hex::hexadecimal;
 use onggi_source::paths::{PathsConfig, RootPath};
 use onggi_source::quantity::ByteCount;
 use onggi_source::{Source, SourceConfig, Surroundings, TreePath, Unit, UnitId};
@@ -356,7 +357,7 @@ fn name_of(paths: &[String]) -> String {
 /// The first bytes of a digest, in hexadecimal digits.
 fn digest(text: &str, bytes: usize) -> String {
     let digest = Sha256::digest(text.as_bytes());
-    digest.iter().take(bytes).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    hexadecimal(&digest[..bytes])
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use super::{
     Job, Member, MemberName, UnitError, UnitRun,
     items::Sink,
-    manifest::{ERRORS_FILE, FILE, FOLDER, ItemToken, Manifest, hex},
+    manifest::{ERRORS_FILE, FILE, FOLDER, ItemToken, Manifest},
     monitor::UnitMonitor,
     proof::Trust,
     tags,
@@ -19,6 +19,7 @@ use onggi_repo::{
     archive::{Archive, ArchiveOptions, ArchiveStats, Committed, SnapshotDraft},
     format::{Snapshot, SnapshotId},
 };
+use onggi_source::hex::hexadecimal;
 use onggi_source::{Capture, Chunking, Content, Context, Facts, Item, Items, Metadata, SourceError, TreePath};
 use std::{sync::Arc, time::Duration};
 
@@ -214,7 +215,7 @@ async fn write_manifest(
             .iter()
             .map(|one| MemberName { source: one.plan.source.clone(), unit: one.unit.clone() })
             .collect(),
-        tokens: noted.tokens.into_iter().map(|(path, token)| ItemToken { path, token: hex(&token) }).collect(),
+        tokens: noted.tokens.into_iter().map(|(path, token)| ItemToken { path, token: hexadecimal(&token) }).collect(),
         runs_since_full_read: sink.runs_since_full(),
         secrets: noted.secrets.into_iter().collect(),
     };

@@ -114,12 +114,7 @@ async fn find(repo: &Repository, mut tree: BlobId, root: &TreePath) -> Result<Op
     Ok(repo.tree(tree).await?.find(FILE.as_bytes()).cloned())
 }
 
-/// Two digits a byte.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-}
-
+/// Bytes from their hexadecimal digits.
 pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
     if !digits.len().is_multiple_of(2) {
@@ -131,12 +126,14 @@ pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use onggi_source::hex::hexadecimal;
+
     use super::*;
 
     #[test]
     fn hexadecimal_digits_come_back() {
         let bytes: Vec<u8> = (0..=255).collect();
-        assert_eq!(from_hex(&hex(&bytes)), Some(bytes));
+        assert_eq!(from_hex(&hexadecimal(&bytes)), Some(bytes));
         assert_eq!((from_hex("0"), from_hex("zz"), from_hex("")), (None, None, Some(Vec::new())));
     }
 }

@@ -1,8 +1,9 @@
 //! How far the reading of a long file came: noted in the run journal, so that an interrupted run goes on at the last cut.
 //! A file whose source says nothing of its version leaves no trail, since nothing could tell that it is still the same.
 
-use super::manifest::{from_hex, hex};
+use super::manifest::from_hex;
 use onggi_repo::archive::{Archive, ContentWriter};
+use onggi_source::hex::hexadecimal;
 use onggi_source::{Item, TreePath, Version};
 
 /// A checkpoint is noted each time so many bytes came in.
@@ -59,7 +60,7 @@ const TOKEN: &str = "token ";
 pub(super) fn version(item: &Item) -> Option<String> {
     match &item.version {
         Version::Unknown => None,
-        Version::Token(token) => Some(format!("{TOKEN}{}", hex(token))),
+        Version::Token(token) => Some(format!("{TOKEN}{}", hexadecimal(token))),
         Version::Stat => {
             let metadata = &item.metadata;
             let nanoseconds = |time: jiff::Timestamp| time.as_nanosecond();

@@ -6,6 +6,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
+use onggi_source::hex::hexadecimal;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
@@ -35,7 +36,7 @@ impl Leases {
     pub fn take(&self, source: &str, unit: &str, words: &str) -> io::Result<Result<Lease, String>> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         let digest = Sha256::digest([source.as_bytes(), b"\0", unit.as_bytes()].concat());
-        let name = digest.iter().take(16).fold(String::new(), |name, byte| name + &format!("{byte:02x}"));
+        let name = hexadecimal(&digest[..16]);
         let path = self.folder.join(name);
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {

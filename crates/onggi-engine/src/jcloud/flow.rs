@@ -6,10 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use onggi_source::hex::hexadecimal;
 use onggi_source::{ByteStream, Context, SourceError};
 use sha2::{Digest as _, Sha512};
-
-use crate::backup::hex;
 
 /// So much of a file is read at once, in bytes.
 pub(super) const STEP_BYTES: u64 = 4 << 20;
@@ -65,7 +64,8 @@ impl Flow {
             }
         };
         let Some(piece) = piece else {
-            let is_whole = self.wanted.as_ref().is_none_or(|wanted| *wanted == hex(&self.hash.clone().finalize()));
+            let is_whole =
+                self.wanted.as_ref().is_none_or(|wanted| *wanted == hexadecimal(&self.hash.clone().finalize()));
             return if is_whole { Ok(None) } else { Err(io::Error::other("it is not what Glance has")) };
         };
         self.hash.update(&piece);

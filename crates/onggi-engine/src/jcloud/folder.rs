@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
+use onggi_source::hex::hexadecimal;
 use onggi_source::openstack::jcloud::{DOCUMENT, Disk, FileName, Project, ServerImage};
 use onggi_source::{Context, SourceError};
 use onggi_storage::StorageError;
@@ -21,7 +22,6 @@ use tokio::sync::Mutex;
 use super::flow::{Flow, From, STEP_BYTES};
 use super::tree::surplus;
 use super::{Event, Fault, Settings};
-use crate::backup::hex;
 
 /// How long what must be taken away may take when the run is stopped.
 const CLEANUP: Duration = Duration::from_mins(5);
@@ -144,7 +144,7 @@ impl Folder<'_> {
             return Err(Fault::Cloud(error));
         }
         let bytes = sent?;
-        let sha512 = hex(&flow.hash.finalize());
+        let sha512 = hexadecimal(&flow.hash.finalize());
         if self.remote.bytes(target).await? != Some(bytes) || self.hash(cx, target, bytes).await? != sha512 {
             self.remote.remove(target).await?;
             return Err(Fault::Differs(target.to_owned()));
@@ -165,7 +165,7 @@ impl Folder<'_> {
             at += piece.len() as u64;
             hash.update(&piece);
         }
-        Ok(hex(&hash.finalize()))
+        Ok(hexadecimal(&hash.finalize()))
     }
 
     /// Removes the oldest captures of a server from the backup server: where its folder is mounted there, else over SFTP.

@@ -1,16 +1,16 @@
 //! Snapshots of real clusters, good ones and those that must not be believed.
 
 use crate::place::{Place, snapshot_status, source, tls};
-use crate::proxy::Proxy;
-use onggi_lab::peer;
 use onggi_lab::service::EtcdCluster;
+use onggi_lab::{peer, relay};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::ops::ControlFlow;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -88,17 +88,21 @@ fn the_revision_is_that_of_the_file_while_others_write() {
 #[test]
 fn a_member_that_restarts_in_the_middle_is_read_again() {
     let Some(cluster) = EtcdCluster::start("--fill 4000") else { return };
-    let cluster = Arc::new(cluster);
-    let restarted = Arc::new(AtomicBool::new(false));
-    let proxy = {
-        let (cluster, restarted) = (Arc::clone(&cluster), Arc::clone(&restarted));
-        Proxy::start(&cluster.endpoints()[0].clone(), 1 << 20, move || {
-            cluster.stop("m1");
-            cluster.restart("m1");
-            restarted.store(true, Ordering::SeqCst);
-        })
-    };
-    let place = Place::new(&json!({ "lab": source(&cluster, json!({ "endpoints": [proxy.url] })) }));
+    let endpoint = cluster.endpoints()[0].clone();
+    let member = endpoint.trim_start_matches("https://");
+    let (cluster, restarted) = (Arc::new(cluster), Arc::new(AtomicBool::new(false)));
+    // The relay stays for ever, the cluster must not: it goes from there with the restart.
+    let (lent, heard) = (Mutex::new(Some(Arc::clone(&cluster))), Arc::clone(&restarted));
+    let address = relay::start(member, move |passed, _| {
+        let Some(cluster) = lent.lock().unwrap().take_if(|_| passed > 1 << 20) else {
+            return ControlFlow::Continue(());
+        };
+        cluster.stop("m1");
+        cluster.restart("m1");
+        heard.store(true, Ordering::SeqCst);
+        ControlFlow::Break(())
+    });
+    let place = Place::new(&json!({ "lab": source(&cluster, json!({ "endpoints": [format!("https://{address}")] })) }));
     place.onggi("backup").ends(0);
     assert!(restarted.load(Ordering::SeqCst));
     assert_eq!(place.newest("lab").0["verified"], "L3");

@@ -33,5 +33,4 @@ mod delta;
 mod drill;
 mod pki;
 mod place;
-mod proxy;
 mod restore;

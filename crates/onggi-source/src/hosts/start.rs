@@ -111,8 +111,8 @@ impl Program {
     fn script(&self, r#become: Become, verb: &Verb) -> String {
         // The program inherits it from the shell; where there is no `ionice`, reading goes on without.
         let courtesy = match verb {
-            Verb::Read { io: Io::Idle } => "ionice -c 3 -p $$ 2>/dev/null",
-            _ => ":",
+            Verb::Read { io: Io::Idle } => "ionice -c 3 -p $$ 2>/dev/null; ",
+            Verb::Read { io: Io::Normal } | Verb::Write { .. } => "",
         };
         let verb = verb.words();
         let (name, length) = (self.name(), self.bytes.len());
@@ -120,8 +120,7 @@ impl Program {
         let places = "\"${XDG_CACHE_HOME:-$HOME/.cache}/onggi\" \"/var/tmp/onggi-$u\" \"/dev/shm/onggi-$u\" \
                       \"/run/user/$u/onggi\"";
         [
-            courtesy.to_owned(),
-            format!("u=$(id -u); n={name}; i={INSTALLED}/$n; if [ -x $i ]; then {start}$i {verb}; fi"),
+            format!("{courtesy}u=$(id -u); n={name}; i={INSTALLED}/$n; if [ -x $i ]; then {start}$i {verb}; fi"),
             format!("for d in {places}; do if [ -x \"$d/$n\" ] && [ -O \"$d/$n\" ]; then {start}\"$d/$n\" {verb}; fi; done"),
             "umask 077; f=; t=".to_owned(),
             format!("for d in {places}; do t=\"$t $d\"; p=\"$d/probe.$$\""),

@@ -19,6 +19,10 @@ use crate::source::{ByteStream, SourceError};
 /// The disk of the server and that of its volume, in bytes.
 const DISK_BYTES: usize = 256 << 10;
 
+/// What Nova does with a server. Until somebody has looked it is at work on an image, and makes no snapshot for Cinder, as
+/// where volumes are files.
+const TASK: &str = "OS-EXT-STS:task_state";
+
 /// The cloud; clones are the same one.
 #[derive(Clone)]
 pub(super) struct FakeCloud {
@@ -164,7 +168,13 @@ fn compute(state: &mut State, method: &Method, parts: &[&str], body: &Value) -> 
         ("GET", ["servers", "detail"] | ["servers"]) => {
             (200, json!({ "servers": state.servers.values().collect::<Vec<_>>() }))
         }
-        ("GET", ["servers", id]) => shown("server", state.servers.get(*id)),
+        ("GET", ["servers", id]) => {
+            let answer = shown("server", state.servers.get(*id));
+            if let Some(server) = state.servers.get_mut(*id) {
+                server[TASK] = Value::Null;
+            }
+            answer
+        }
         ("POST", ["servers"]) => {
             let id = state.id("server");
             let mut server = body["server"].clone();
@@ -217,6 +227,7 @@ fn action(state: &mut State, id: &str, body: &Value) -> (u16, Value) {
     if body.get("os-getConsoleOutput").is_some() {
         return (200, json!({ "output": "login:\n" }));
     }
+    server[TASK] = json!("image_pending_upload");
     let order = &body["createImage"];
     let mut made = order["metadata"].clone();
     made["name"] = order["name"].clone();
@@ -290,7 +301,8 @@ fn volume(state: &mut State, method: &Method, parts: &[&str], query: &str, body:
             let mut made = body[key].clone();
             made["id"] = json!(id);
             let is_chained = state.refuses_chains && key == "volume" && state.snapshots.len() > 1;
-            made["status"] = json!(if is_chained { "error" } else { "available" });
+            let is_busy = key == "snapshot" && state.servers.values().any(|server| server[TASK].is_string());
+            made["status"] = json!(if is_chained || is_busy { "error" } else { "available" });
             let all = if key == "volume" { &mut state.volumes } else { &mut state.snapshots };
             all.insert(id, made.clone());
             (202, json!({ key: made }))
