@@ -1,7 +1,7 @@
 //! Where the tree is, how its programs are built and how commands run in it.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -33,6 +33,16 @@ pub fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("start {shown}"))?;
     ensure!(status.success(), "{shown} ended with {status}");
     Ok(())
+}
+
+/// Runs cargo as `run` does, and returns its messages of what it compiled.
+pub fn messages(command: &mut Command) -> Result<Vec<Value>> {
+    command.args(["--message-format", "json-render-diagnostics"]);
+    let shown = shown(command);
+    let output = command.stderr(Stdio::inherit()).output().with_context(|| format!("start {shown}"))?;
+    ensure!(output.status.success(), "{shown} ended with {}", output.status);
+    let messages = String::from_utf8(output.stdout).context("cargo speaks UTF-8")?;
+    Ok(messages.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
 /// A command as one would type it.

@@ -1,13 +1,12 @@
 //! The sabotaged build: every test program of the crates that ship, with all switches in them.
 
 use std::path::PathBuf;
-use std::process::Stdio;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::{VARIABLE, folder, switch};
-use crate::workspace::{cargo, root};
+use crate::workspace::{cargo, messages, root};
 
 /// Nothing of these ships: their tests judge the tree, or need other programs and minutes.
 const LEFT_OUT: [&str; 2] = ["onggi-lab", "xtask"];
@@ -40,16 +39,12 @@ pub fn programs() -> Result<Vec<Program>> {
     let wrapper = folder().join("compiler");
     std::fs::copy(std::env::current_exe()?, &wrapper).context("copy the wrapper")?;
     let mut command = cargo("test");
-    command.args(["--workspace", "--no-run", "--lib", "--bins", "--tests", "--message-format", "json"]);
+    command.args(["--workspace", "--no-run", "--lib", "--bins", "--tests"]);
     // The dependencies are those of every build. Our own crates have other names behind a wrapper, and the programs that
     // would lie where those without a fault do go to a folder of their own.
     command.env("CARGO_BUILD_BUILD_DIR", root().join("target")).arg("--target-dir").arg(folder().join("build"));
     command.args(["--config", OPTIMIZE_LESS]).env("RUSTC_WORKSPACE_WRAPPER", &wrapper).env(VARIABLE, switch());
-    let output = command.stderr(Stdio::inherit()).output().context("start cargo")?;
-    ensure!(output.status.success(), "the sabotaged build ended with {}", output.status);
-    let messages = String::from_utf8(output.stdout).context("cargo speaks UTF-8")?;
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut programs: Vec<_> = messages.filter_map(|message| program(&message)).collect();
+    let mut programs: Vec<_> = messages(&mut command)?.iter().filter_map(program).collect();
     programs.retain(|program| !LEFT_OUT.contains(&&program.package[..]));
     programs.sort_by_key(|program| {
         let slowness = SLOWEST.iter().position(|slow| program.name.ends_with(slow));
