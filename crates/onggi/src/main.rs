@@ -36,7 +36,7 @@ use clap::Parser as _;
 use onggi_engine::exit::Exit;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
-use crate::cli::Cli;
+use crate::cli::{Cli, Globals};
 use crate::command::Command;
 use crate::failure::Failure;
 use crate::output::{Output, Style, Verbosity};
@@ -61,9 +61,15 @@ fn main() -> ExitCode {
 
 /// Runs a command and tells how it ended.
 fn perform(cli: Cli) -> Exit {
-    let output = Arc::new(Output::standard(style_of(&cli)));
+    let style = style_of(&cli.globals);
+    conclude(style, async |output| Box::pin(command::run(cli, output)).await)
+}
+
+/// Does work and tells how it ended.
+fn conclude(style: Style, work: impl AsyncFnOnce(&Arc<Output>) -> Result<Exit, Failure>) -> Exit {
+    let output = Arc::new(Output::standard(style));
     log::start(&output);
-    let exit = run(cli, &output).unwrap_or_else(|failure| {
+    let exit = run(work, &output).unwrap_or_else(|failure| {
         failure.report(&output);
         failure.exit()
     });
@@ -88,9 +94,9 @@ fn bbr_words(mut words: Vec<OsString>) -> Option<Vec<OsString>> {
     Some(words.split_off(skipped))
 }
 
-fn run(cli: Cli, output: &Arc<Output>) -> Result<Exit, Failure> {
+fn run(work: impl AsyncFnOnce(&Arc<Output>) -> Result<Exit, Failure>, output: &Arc<Output>) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::local("start threads", &error))?;
-    let exit = runtime.block_on(command::run(cli, output));
+    let exit = runtime.block_on(work(output));
     // What still runs in the background has nothing more to say.
     runtime.shutdown_background();
     exit
@@ -102,8 +108,7 @@ fn protect_secrets() {
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
-fn style_of(cli: &Cli) -> Style {
-    let globals = &cli.globals;
+fn style_of(globals: &Globals) -> Style {
     let verbosity = match (globals.quiet, globals.verbose) {
         (true, _) => Verbosity::Quiet,
         (false, 0) => Verbosity::Normal,

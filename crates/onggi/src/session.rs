@@ -1,6 +1,9 @@
 //! What every command has: flags, streams, the machine; and the frame in which commands work on a repository, so that
 //! its lock is released however the work ends.
 
+mod opened;
+
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -10,16 +13,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use onggi_engine::backup::{HOLD_DEFAULT, History, Job};
 use onggi_engine::budget::Memory;
 use onggi_engine::config::value::is_name;
-use onggi_engine::config::{self, Config};
+use onggi_engine::config::{self, Config, SourceConfig};
 use onggi_engine::edge::SystemFiles;
 use onggi_engine::exit::Exit;
 use onggi_engine::report::{ReportProblem, causes};
-use onggi_engine::watch::Watch;
 use onggi_repo::lock::{Lock, LockKind};
-use onggi_repo::{RepoError, Repository, Which, WriteBudget};
+use onggi_repo::{RepoError, Repository, Which};
 use onggi_source::{Context, Monitor, Problem, Progress, Purpose, RunId, Stop};
 use onggi_storage::Clock;
 use onggi_storage::location::Location;
@@ -27,6 +28,7 @@ use onggi_storage::stack::Stack;
 use secrecy::SecretString;
 use tokio::sync::OnceCell;
 
+pub use self::opened::Opened;
 use crate::ask;
 use crate::cli::Globals;
 use crate::escape::escape;
@@ -54,39 +56,6 @@ pub struct Session {
     clock: Arc<dyn Clock>,
     started: Duration,
     zone: TimeZone,
-}
-
-/// An open repository under a lock.
-pub struct Opened {
-    /// The repository.
-    pub repo: Repository,
-    /// The lock, or what stands for it with `--no-lock`.
-    pub lock: Lock,
-}
-
-impl Opened {
-    /// What stores here: one unit at a time, each tried once, unless the caller wants it otherwise.
-    pub fn job<'a>(
-        &'a self,
-        session: &Session,
-        history: &'a History,
-        watch: Arc<dyn Watch>,
-    ) -> Result<Job<'a>, Failure> {
-        Ok(Job {
-            repo: &self.repo,
-            lock: &self.lock,
-            history,
-            hold: HOLD_DEFAULT,
-            attempts: 1,
-            drains: 1,
-            budget: WriteBudget::STANDARD,
-            spill: Some(session.private_folder("spool")?),
-            dry_run: false,
-            program_version: concat!("onggi ", env!("CARGO_PKG_VERSION")).to_owned(),
-            leases: None,
-            watch,
-        })
-    }
 }
 
 /// One run: its context and when it began.
@@ -118,9 +87,13 @@ enum Ending {
 impl Session {
     /// A session of this process.
     pub fn new(globals: Globals, output: &Arc<Output>) -> Result<Self, Failure> {
-        let machine = Machine::read()?;
+        Ok(Self::on(Machine::read()?, globals, output))
+    }
+
+    /// The same where the machine is known.
+    pub fn on(machine: Machine, globals: Globals, output: &Arc<Output>) -> Self {
         let clock = machine.clock();
-        Ok(Self {
+        Self {
             globals,
             output: Arc::clone(output),
             interrupt: Interrupt::listen(output),
@@ -130,7 +103,14 @@ impl Session {
             started: clock.elapsed(),
             clock,
             zone: TimeZone::system(),
-        })
+        }
+    }
+
+    /// The same with these sources beside those of the configuration.
+    pub fn with_sources(self, sources: BTreeMap<String, SourceConfig>) -> Result<Self, Failure> {
+        let mut config = self.load_config()?.unwrap_or_default();
+        config.sources.extend(sources);
+        Ok(Self { config: OnceCell::from(Some(Arc::new(config))), ..self })
     }
 
     /// What time it is.
@@ -161,15 +141,14 @@ impl Session {
 
     /// The configuration, if there is one; an unreadable one is a failure.
     pub async fn config(&self) -> Result<Option<Arc<Config>>, Failure> {
-        let load = async || {
-            let Some(path) = self.config_path() else { return Ok(None) };
-            let loaded = config::load(&SystemFiles { variables: &self.machine.variables }, &path);
-            loaded
-                .accept()
-                .map(|config| Some(Arc::new(config)))
-                .map_err(|faults| Failure::configuration(&path, &faults))
-        };
+        let load = async || Ok(self.load_config()?.map(Arc::new));
         self.config.get_or_try_init(load).await.cloned()
+    }
+
+    fn load_config(&self) -> Result<Option<Config>, Failure> {
+        let Some(path) = self.config_path() else { return Ok(None) };
+        let loaded = config::load(&SystemFiles { variables: &self.machine.variables }, &path);
+        loaded.accept().map(Some).map_err(|faults| Failure::configuration(&path, &faults))
     }
 
     /// Where the configuration is, if it is named or where it is looked for.

@@ -34,12 +34,13 @@
 //! | time of locks, its limit | `d/native::jobs_are_held_hardly_longer_…`, `d/native::scripts_that_take_too_long_…` |
 //! | no secret in what is said or kept | `group::no_secret_is_said_…`, `d/native::no_secret_is_said_…`, `d/entry::requests_are_told_without_secrets`, `d/resume::a_run_that_is_killed_in_its_drain_…` |
 //! | what is looked at beforehand | `failure::a_check_fails_…`, `d/tree`, from `what_would_be_in_a_backups_way_…` on |
-//! | into a repository from the command line of `bbr` | `artifact::what_is_backed_up_goes_into_a_repository_as_well` |
+//! | into a repository from the command line of `bbr` | `artifact::what_is_backed_up_goes_into_a_repository_as_well`, `direct` |
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail like the test")]
 
 mod artifact;
 mod contract;
 mod deployment;
+mod direct;
 mod failure;
 mod group;
 mod jumpbox;

@@ -6,6 +6,7 @@
 mod act;
 mod all;
 mod deployment;
+mod direct;
 mod director;
 mod flag;
 mod help;
@@ -101,6 +102,9 @@ fn refuse(shown: &str, error: &str) -> ExitCode {
 }
 
 fn start(request: &Request, machine: Machine, version: &str) -> ExitCode {
+    if let Verb::Backup(how @ words::Backup { is_only_stored: true, .. }) = &request.verb {
+        return direct::back_up(request, how, machine);
+    }
     let Ok(runtime) = tokio::runtime::Runtime::new() else { return refuse("", "no threads can be started") };
     let (stop, stopped) = watch::channel(None);
     let voice = Arc::new(Voice::new(machine.clock(), request.debug));

@@ -13,6 +13,7 @@ use super::report::{self, Failed};
 use super::voice::Voice;
 use super::words::{Choice, Client, Verb};
 use super::{Run, all, route};
+use crate::machine::Machine;
 
 /// Does it.
 pub async fn perform(run: &Run, client: &Client, verb: &Verb, version: &str) -> report::Result {
@@ -92,13 +93,18 @@ async fn authorities(run: &Run, given: Option<&str>) -> Result<Authorities, Caus
     if given.contains("BEGIN") {
         return Ok(Authorities::Given(given.as_bytes().to_vec()));
     }
-    let home = run.machine.variable(&["HOME"]).map(PathBuf::from);
-    let path = match (given.strip_prefix("~/"), home) {
-        (Some(below), Some(home)) => home.join(below),
-        _ => run.machine.absolute(given.as_ref()),
-    };
+    let path = certificate(&run.machine, given);
     let read = tokio::fs::read(&path).await;
     Ok(Authorities::Given(read.map_err(|error| format!("certificate {}: {error}", path.display()))?))
+}
+
+/// Where the file of a certificate is.
+pub fn certificate(machine: &Machine, given: &str) -> PathBuf {
+    let home = machine.variable(&["HOME"]).map(PathBuf::from);
+    match (given.strip_prefix("~/"), home) {
+        (Some(below), Some(home)) => home.join(below),
+        _ => machine.absolute(given.as_ref()),
+    }
 }
 
 fn unreachable(name: &str, cause: Cause) -> Fault {

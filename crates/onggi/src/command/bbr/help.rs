@@ -82,6 +82,8 @@ const REPOSITORY: Flag = variable(
     &["ONGGI_REPOSITORY"],
     "Repository of onggi into which the artifact directory goes as well, once it is whole",
 );
+const NO_FOLDER: Flag =
+    switch("no-artifact-dir", "Make no artifact directory: everything goes straight into the repository");
 const ARTIFACT: Flag = value("artifact-path", Some("a"), "The artifact directory itself");
 
 /// All of them.
@@ -99,7 +101,7 @@ const DIRECTOR: Parent = Parent {
     required: 3,
     verbs: &[
         command("pre-backup-check", Some("c"), &[], "Tell whether a backup could go its way"),
-        command("backup", Some("b"), &[PARENT_FOLDER, REPOSITORY], "Back up into a new artifact directory"),
+        command("backup", Some("b"), &[PARENT_FOLDER, REPOSITORY, NO_FOLDER], "Back up into a new artifact directory"),
         command("backup-cleanup", None, &[], "Unlock and clean up after a backup that died"),
         command("restore", Some("r"), &[ARTIFACT], "Restore from an artifact directory"),
         command("restore-cleanup", None, &[], "Unlock and clean up after a restore that died"),
@@ -124,7 +126,7 @@ const DEPLOYMENT: Parent = Parent {
         command(
             "backup",
             Some("b"),
-            &[PARENT_FOLDER, MANIFEST, LOCK_FREE, REPOSITORY],
+            &[PARENT_FOLDER, MANIFEST, LOCK_FREE, REPOSITORY, NO_FOLDER],
             "Back up into a new artifact directory",
         ),
         command("backup-cleanup", None, &[], "Unlock and clean up after a backup that died"),

@@ -7,7 +7,8 @@ use onggi_source::bosh::director::{Proxy, Route};
 
 use super::Run;
 
-const VARIABLE: &str = "BOSH_ALL_PROXY";
+/// Names the detour.
+pub const VARIABLE: &str = "BOSH_ALL_PROXY";
 
 /// The way to Directors and instances: the same for all of a run, so that a tunnel is opened once.
 pub fn of(run: &Run) -> Result<Arc<Route>, Cause> {

@@ -103,6 +103,8 @@ pub struct Backup {
     pub is_lock_free: bool,
     /// The repository into which what was made goes as well.
     pub repository: Option<String>,
+    /// No artifact directory is made: the repository is the only place.
+    pub is_only_stored: bool,
 }
 
 /// Words that mean nothing.
@@ -223,16 +225,33 @@ fn verb_of(name: &str, own: &Given) -> Result<Verb, String> {
     let path = said("artifact-path").map(PathBuf::from);
     Ok(match name {
         "pre-backup-check" => Verb::Check,
-        "backup" => Verb::Backup(Backup {
-            parent: path,
-            with_manifest: own.contains_key("with-manifest"),
-            is_lock_free: own.contains_key("unsafe-lock-free"),
-            repository: said("repo").cloned(),
-        }),
+        "backup" => {
+            let how = Backup {
+                parent: path,
+                with_manifest: own.contains_key("with-manifest"),
+                is_lock_free: own.contains_key("unsafe-lock-free"),
+                repository: said("repo").cloned(),
+                is_only_stored: own.contains_key("no-artifact-dir"),
+            };
+            agrees(&how)?;
+            Verb::Backup(how)
+        }
         "backup-cleanup" => Verb::BackupCleanup,
         "restore" => Verb::Restore { artifact: path.ok_or("--artifact-path flag is required")? },
         _ => Verb::RestoreCleanup,
     })
+}
+
+/// What goes into a repository alone needs one, makes no directory anywhere, and is locked as all that goes there.
+fn agrees(how: &Backup) -> Result<(), String> {
+    let wrong = match how {
+        Backup { is_only_stored: false, .. } => return Ok(()),
+        Backup { repository: None, .. } => "--no-artifact-dir needs --repo.",
+        Backup { parent: Some(_), .. } => "--artifact-path and --no-artifact-dir exclude each other.",
+        Backup { is_lock_free: true, .. } => "--unsafe-lock-free cannot be used with --no-artifact-dir.",
+        _ => return Ok(()),
+    };
+    Err(wrong.to_owned())
 }
 
 #[cfg(test)]
@@ -335,6 +354,21 @@ mod tests {
             let line = format!("{base} --all-deployments {verb}");
             refused(&line, "--all-deployments cannot be restored; name one with --deployment.");
         }
+    }
+
+    #[test]
+    fn without_an_artifact_directory_there_must_be_a_repository() {
+        let line = format!("{DIRECTOR} backup --no-artifact-dir");
+        refused(&line, "--no-artifact-dir needs --repo.");
+        let repository = Some("/srv/onggi".to_owned());
+        check(
+            &format!("{line} --repo /srv/onggi"),
+            Verb::Backup(Backup { repository, is_only_stored: true, ..Backup::default() }),
+        );
+        let both = format!("{line} --repo /srv/onggi -a /srv");
+        refused(&both, "--artifact-path and --no-artifact-dir exclude each other.");
+        let free = "deployment -t a -u b -p c -d x backup --unsafe-lock-free --no-artifact-dir --repo r";
+        refused(free, "--unsafe-lock-free cannot be used with --no-artifact-dir.");
     }
 
     #[test]
