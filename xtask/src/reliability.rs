@@ -28,9 +28,12 @@ pub struct Arguments {
     /// The program to kill; without it the one of a release build
     #[arg(long)]
     program: Option<PathBuf>,
-    /// Seconds of coverage-guided fuzzing for each target; needs a nightly compiler and cargo-fuzz
+    /// Seconds of coverage-guided fuzzing for each target; needs cargo-fuzz
     #[arg(long, default_value_t = 60)]
     fuzz_seconds: u32,
+    /// Coverage-guided fuzzing and nothing else
+    #[arg(long)]
+    fuzz_only: bool,
     /// Run nothing, take the totals from what such a run said
     #[arg(long)]
     said: Option<PathBuf>,
@@ -45,6 +48,22 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let said = std::fs::read_to_string(said).with_context(|| format!("read {}", said.display()))?;
         return note(arguments, &said.lines().filter_map(Total::parse).collect::<Vec<_>>());
     }
+    if !arguments.fuzz_only {
+        long_tests(arguments)?;
+    }
+    if arguments.fuzz_seconds == 0 {
+        return Ok(());
+    }
+    for target in fuzz_targets()? {
+        timed(&target, &mut fuzz(&target, arguments.fuzz_seconds))?;
+        let what = format!("seconds of coverage-guided fuzzing: {target}");
+        note(arguments, &[Total { what, runs: u64::from(arguments.fuzz_seconds), struck: None }])?;
+    }
+    Ok(())
+}
+
+/// The tests that every run has, with more of everything.
+fn long_tests(arguments: &Arguments) -> Result<()> {
     for (name, test) in [("crash points", "crash"), ("damage", "damage"), ("mutations", "fuzz")] {
         let mut command = long_form(test);
         command.env("ONGGI_FUZZ_MUTATIONS", arguments.mutations.to_string());
@@ -62,14 +81,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let mut fleet = long_form(test);
         fleet.arg("kill::").env("ONGGI_FAULT_RUNS", arguments.faults.to_string());
         note(arguments, &timed("kills in a fleet", &mut fleet)?)?;
-    }
-    if arguments.fuzz_seconds == 0 {
-        return Ok(());
-    }
-    for target in fuzz_targets()? {
-        timed(&target, &mut fuzz(&target, arguments.fuzz_seconds))?;
-        let what = format!("seconds of coverage-guided fuzzing: {target}");
-        note(arguments, &[Total { what, runs: u64::from(arguments.fuzz_seconds), struck: None }])?;
     }
     Ok(())
 }
@@ -117,7 +128,8 @@ fn fuzz_targets() -> Result<Vec<String>> {
 
 fn fuzz(target: &str, seconds: u32) -> Command {
     let mut command = Command::new("cargo-fuzz");
-    command.current_dir(root()).env("RUSTUP_TOOLCHAIN", "nightly").args(["fuzz", "run", target, "--"]);
+    // The sanitizers are open to the pinned compiler, too, if it is told that one knows that they are unstable.
+    command.current_dir(root()).env("RUSTC_BOOTSTRAP", "1").args(["fuzz", "run", target, "--"]);
     // Memory as promised for a parser, and the time after which an input counts as a hang.
     command.args([&format!("-max_total_time={seconds}"), "-rss_limit_mb=2048", "-timeout=5", "-verbosity=0"]);
     command.args(["-print_final_stats=1"]);
