@@ -17,6 +17,8 @@ use crate::peer;
 const STATE: &str = "/var/tmp/onggi-lab-openstack/state";
 /// Until something becomes as a test wants it.
 const PATIENCE: Duration = Duration::from_mins(5);
+/// How many bytes of a service's log tell why something failed.
+const LAST_WORDS: usize = 8 << 10;
 
 /// Whether `up` was called and no test has failed since.
 static IS_UP: Mutex<bool> = Mutex::new(false);
@@ -191,10 +193,49 @@ impl Openstack {
     /// Waits until a server is in a state and nobody works on it.
     #[track_caller]
     pub fn until_server(&self, name: &str, status: &str) {
-        self.until(&format!("{name} in state {status}"), || {
+        if let Some(instead) = self.not_in_state(name, status) {
+            panic!("{name} does not become {status}: {instead}");
+        }
+    }
+
+    /// Has a server brought into a state by an action of its administrator. Where Nova fails at it, as it may on a busy
+    /// machine, what it says is shown, the server is started anew, and Nova is asked once more.
+    #[track_caller]
+    pub fn bring(&self, name: &str, action: &[&str], status: &str) {
+        self.administrate(&[action, &[name]].concat());
+        let Some(instead) = self.not_in_state(name, status) else { return };
+        eprintln!("{name} does not become {status}, and is started anew: {instead}");
+        self.administrate(&["server", "set", "--state", "active", name]);
+        self.administrate(&["server", "reboot", "--hard", "--wait", name]);
+        if status != "ACTIVE" {
+            self.administrate(&[action, &[name]].concat());
+            self.until_server(name, status);
+        }
+    }
+
+    #[track_caller]
+    fn administrate(&self, words: &[&str]) {
+        let done = self.try_client("admin", "demo", words);
+        assert!(done.status.success(), "{words:?}: {done:?}");
+    }
+
+    /// What a server is instead, if it has failed or is not in this state after a while.
+    #[track_caller]
+    fn not_in_state(&self, name: &str, status: &str) -> Option<String> {
+        let began = Instant::now();
+        loop {
             let server = self.json(&["server", "show", name]);
-            (server["status"] == status && server["OS-EXT-STS:task_state"].is_null()).then_some(())
-        });
+            let is_idle = server["OS-EXT-STS:task_state"].is_null();
+            if is_idle && server["status"] == status {
+                return None;
+            }
+            if is_idle && server["status"] == "ERROR" || began.elapsed() > PATIENCE {
+                let events = self.client(&["server", "event", "list", "--long", name]);
+                let log = fs::read(self.file("log/nova-compute.log")).unwrap_or_default();
+                let end = String::from_utf8_lossy(&log[log.len().saturating_sub(LAST_WORDS)..]).into_owned();
+                return Some(format!("{server:#}\n{events}\n{end}"));
+            }
+        }
     }
 
     /// Asks again until it is so.

@@ -5,6 +5,7 @@ use onggi_lab::corpus::Random;
 use onggi_lab::program::onggi;
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -23,10 +24,9 @@ impl Rig {
     pub fn new(seed: u64, repository: Option<PathBuf>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let repository = repository.unwrap_or_else(|| folder.path().join("repository"));
-        fs::write(folder.path().join("password"), "a password for a test\n").unwrap();
-        set_private(&folder.path().join("password"));
+        write_password(&folder.path().join("password"), "a password for a test");
         let mut rig = Self { folder, repository, noise: Random::new(seed), acknowledged: BTreeMap::new(), turn: 0 };
-        rig.succeed(&["init"]);
+        succeed(rig.command(&["init"]));
         rig.change();
         let command = rig.backup();
         rig.acknowledge(&output(command));
@@ -58,11 +58,21 @@ impl Rig {
         fs::remove_file(doomed).ok();
     }
 
+    /// A place beside the repository.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// The program on this repository.
     pub fn command(&self, words: &[&str]) -> Command {
+        self.command_at(&self.repository, words)
+    }
+
+    /// The program on another repository with the same password.
+    pub fn command_at(&self, repository: &Path, words: &[&str]) -> Command {
         let mut command = Command::new(onggi());
         command.env_clear().env("HOME", self.folder.path()).env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.arg("--repo").arg(&self.repository).arg("--password-file").arg(self.folder.path().join("password"));
+        command.arg("--repo").arg(repository).arg("--password-file").arg(self.beside("password"));
         command.args(["--no-cache", "--yes"]).args(words);
         command
     }
@@ -93,51 +103,85 @@ impl Rig {
 
     /// Forgets all but the newest snapshots in the repository and here.
     pub fn forget_all_but(&mut self, count: usize) {
-        self.succeed(&["repository", "forget", "--keep-last", &count.to_string(), "--forget-max", "100%"]);
-        let left = self.listed();
-        self.acknowledged.retain(|id, _| left.contains(id));
+        succeed(self.forgetting_all_but(count));
+    }
+
+    /// The command that forgets all but the newest snapshots. What it is to forget is promised no more.
+    pub fn forgetting_all_but(&mut self, count: usize) -> Command {
+        let mut kept = self.listed();
+        kept.drain(..kept.len().saturating_sub(count));
+        self.acknowledged.retain(|id, _| kept.contains(id));
+        self.command(&["repository", "forget", "--keep-last", &count.to_string(), "--forget-max", "100%"])
+    }
+
+    /// The snapshots that the program lists, the oldest first.
+    pub fn snapshots_at(&self, repository: &Path) -> Vec<serde_json::Value> {
+        let output = succeed(self.command_at(repository, &["snapshots", "--json"]));
+        serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// Full ids of the snapshots that the program lists.
     fn listed(&self) -> Vec<String> {
-        let output = self.succeed(&["snapshots", "--json"]);
-        let listed: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
-        listed.iter().map(|snapshot| snapshot["id"].as_str().unwrap().to_owned()).collect()
+        self.snapshots_at(&self.repository).iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Runs the program and insists that it ends well.
-    #[track_caller]
-    pub fn succeed(&self, words: &[&str]) -> Output {
-        let done = output(self.command(words));
-        assert!(done.status.success(), "onggi {words:?}: {}\n{}", done.status, String::from_utf8_lossy(&done.stderr));
-        done
+    /// Takes the locks of the dead away and insists that nothing is damaged.
+    pub fn verify_at(&self, repository: &Path, at: &str) {
+        succeed(self.command_at(repository, &["repository", "unlock", "--remove-all"]));
+        let verified = output(self.command_at(repository, &["repository", "verify", "--read-data"]));
+        let told = String::from_utf8_lossy(&verified.stderr);
+        assert!(verified.status.success(), "{at}: verify: {}\n{told}", verified.status);
+    }
+
+    /// One acknowledged snapshot, drawn by lot, and the copy of what it holds.
+    pub fn drawn(&mut self) -> (String, PathBuf) {
+        let drawn = self.noise.below(self.acknowledged.len() as u64) as usize;
+        self.acknowledged.iter().nth(drawn).map(|(id, copy)| (id.clone(), copy.clone())).unwrap()
+    }
+
+    /// The command that restores the source as it is in a snapshot.
+    pub fn restore_from(&self, repository: &Path, id: &str, target: &Path) -> Command {
+        let from = format!("{id}:{}", self.source().display());
+        let mut command = self.command_at(repository, &["restore", &from, "--existing", "replace", "--target"]);
+        command.arg(target);
+        command
     }
 
     /// The oracle: after the locks of the dead are gone, everything acknowledged is listed, verify finds no damage, the
     /// next backup ends well, and one acknowledged snapshot, drawn by lot, restores to what it was.
     pub fn check(&mut self, at: &str) {
-        self.succeed(&["repository", "unlock", "--remove-all"]);
+        self.verify_at(&self.repository, at);
         let listed = self.listed();
         for id in self.acknowledged.keys() {
             assert!(listed.contains(id), "{at}: snapshot {id} was acknowledged and is gone");
         }
-        let verified = output(self.command(&["repository", "verify", "--read-data"]));
-        let told = String::from_utf8_lossy(&verified.stderr);
-        assert!(verified.status.success(), "{at}: verify: {}\n{told}", verified.status);
         let again = output(self.backup());
         assert!(again.status.success(), "{at}: again: {}\n{}", again.status, String::from_utf8_lossy(&again.stderr));
         self.acknowledge(&again);
-        let drawn = self.noise.below(self.acknowledged.len() as u64) as usize;
-        let (id, copy) = self.acknowledged.iter().nth(drawn).unwrap();
-        let target = self.folder.path().join("restored");
-        let from = format!("{id}:{}", self.source().display());
-        self.succeed(&["restore", &from, "--target", target.to_str().unwrap()]);
-        let mut differences = compare(copy, &target, Aspects { owners: false, ..Aspects::ALL }).unwrap();
-        // The target itself is the operator's and keeps its own time.
-        differences.retain(|difference| !difference.path.as_os_str().is_empty());
-        assert!(differences.is_empty(), "{at}: {differences:?}");
+        let (id, copy) = self.drawn();
+        let target = self.beside("restored");
+        succeed(self.restore_from(&self.repository, &id, &target));
+        assert_same(&copy, &target, at);
         fs::remove_dir_all(&target).unwrap();
     }
+}
+
+/// Insists that what was restored is what was copied.
+#[track_caller]
+pub fn assert_same(copy: &Path, target: &Path, at: &str) {
+    let mut differences = compare(copy, target, Aspects { owners: false, ..Aspects::ALL }).unwrap();
+    // The target itself is the operator's and keeps its own time.
+    differences.retain(|difference| !difference.path.as_os_str().is_empty());
+    assert!(differences.is_empty(), "{at}: {differences:?}");
+}
+
+/// Runs a command and insists that it ends well.
+#[track_caller]
+pub fn succeed(command: Command) -> Output {
+    let shown = format!("{command:?}");
+    let done = output(command);
+    assert!(done.status.success(), "{shown}: {}\n{}", done.status, String::from_utf8_lossy(&done.stderr));
+    done
 }
 
 /// Runs a command to its end.
@@ -156,7 +200,8 @@ pub fn skip(what: &str) {
     eprintln!("SKIPPED: {what}");
 }
 
-fn set_private(path: &Path) {
-    use std::os::unix::fs::PermissionsExt;
+/// A file with a password, which nobody else may read.
+pub fn write_password(path: &Path, password: &str) {
+    fs::write(path, format!("{password}\n")).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }

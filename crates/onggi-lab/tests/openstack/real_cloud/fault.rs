@@ -26,25 +26,17 @@ fn states_in_which_a_server_is_captured(rig: &Rig<'_>) {
     for (state, begin, end) in
         [("PAUSED", "pause", "unpause"), ("SUSPENDED", "suspend", "resume"), ("SHUTOFF", "stop", "start")]
     {
-        lab.client(&["server", begin, "vm1"]);
-        lab.until_server("vm1", state);
+        lab.bring("vm1", &["server", begin], state);
         assert_eq!(rig.back_up(&["lab/demo/vm1"], 0).len(), 1, "{state}");
-        lab.client(&["server", end, "vm1"]);
-        lab.until_server("vm1", "ACTIVE");
+        lab.bring("vm1", &["server", end], "ACTIVE");
     }
     for (state, begin, end) in [
         ("RESCUE", &["server", "rescue"][..], &["server", "unrescue"][..]),
         ("ERROR", &["server", "set", "--state", "error"], &["server", "set", "--state", "active"]),
     ] {
-        let admin = |words: &[&str]| {
-            let done = lab.try_client("admin", "demo", &[words, &["vm1"]].concat());
-            assert!(done.status.success(), "{done:?}");
-        };
-        admin(begin);
-        lab.until_server("vm1", state);
+        lab.bring("vm1", begin, state);
         let ended = rig.run(&["backup", "lab/demo/vm1", "lab/demo/vm2"]);
-        admin(end);
-        lab.until_server("vm1", "ACTIVE");
+        lab.bring("vm1", end, "ACTIVE");
         assert!(ended.tells(state) && ended.tells("no snapshot can be made"), "{ended:?}");
         assert_eq!(ended.code, Some(5), "{ended:?}");
         assert!(ended.out.contains("snapshot"), "the other is stored: {ended:?}");
