@@ -108,6 +108,17 @@ impl Openstack {
         self.service(&["restart", service]);
     }
 
+    /// Starts Glance anew with a store that reads ranges, as that of files does, or refuses them, as others do.
+    pub fn let_images_be_read_by_range(&self, is_allowed: bool) {
+        let refusal = self.file("run/glance-refuses-ranges");
+        if is_allowed {
+            fs::remove_file(refusal).ok();
+        } else {
+            fs::write(refusal, "").expect("write into the lab");
+        }
+        self.service(&["restart", "glance-api"]);
+    }
+
     /// OpenStack's own client, as this user in this project.
     pub fn try_client(&self, user: &str, project: &str, words: &[&str]) -> Output {
         let mut client = CLIENT.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,7 +11,7 @@
 //! | 6 | `fault::an_image_whose_upload_ended_with_glance_…` |
 //! | 7 | `fault::…an_image_that_is_too_large_…` |
 //! | 8 | `token` |
-//! | 9 | `s/download` over a store whose answers break off, with and without ranges |
+//! | 9 | `cut`, with and without ranges; `s/download` over a store whose answers break off anywhere |
 //! | 10 | `jcloud::a_bandwidth_limit_…`, never faster; how much slower is not asserted |
 //! | 11 | `jcloud::a_time_limit_…`, with two servers |
 //! | 12 | `fault::…states_…` |
@@ -31,6 +31,7 @@
 
 /// `cargo xtask test` leaves these out by this name and runs them beside all others.
 mod real_cloud {
+    mod cut;
     mod fault;
     mod guard;
     mod inventory;

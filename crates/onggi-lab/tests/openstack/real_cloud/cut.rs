@@ -1,0 +1,75 @@
+//! Downloads that break off: what came stays where the store reads ranges; where it does not, it comes again.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+use onggi_lab::openstack::Openstack;
+use onggi_lab::relay;
+use sha2::{Digest as _, Sha256};
+
+use super::rig::Rig;
+
+/// Only the connection of an image passes on so many bytes, fewer than the lab's images have.
+const CUT_AFTER: usize = 4 << 20;
+
+#[test]
+fn a_download_that_is_cut_goes_on() {
+    let Some(lab) = Openstack::start() else { return };
+    let rig = Rig::new(&lab, "cloud-keep-last: 1");
+    // Its kernel and what else it starts with are known afterwards and come no more.
+    rig.back_up(&["lab/demo/vm1"], 0);
+    let of_images = Endpoint::of(&lab, "image");
+    let (was_cut, passed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (cut, sum) = (Arc::clone(&was_cut), Arc::clone(&passed));
+    let glance = relay::start(of_images.url.trim_start_matches("http://"), move |so_far, piece| {
+        sum.fetch_add(piece.len(), Relaxed);
+        if so_far > CUT_AFTER && !cut.swap(true, Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    of_images.lead_to(&format!("http://{glance}"));
+    for reads_ranges in [true, false] {
+        lab.let_images_be_read_by_range(reads_ranges);
+        was_cut.store(false, Relaxed);
+        passed.store(0, Relaxed);
+        let stored = rig.back_up(&["lab/demo/vm1"], 0);
+        let passed = passed.load(Relaxed);
+        assert!(was_cut.load(Relaxed), "only {passed} bytes came");
+        let image = lab.images().pop().unwrap();
+        let size = lab.json(&["image", "show", &image])["size"].as_u64().unwrap() as usize;
+        assert_eq!(passed < size + CUT_AFTER, reads_ranges, "{passed} bytes came for {size}");
+        let folder = rig.files(&stored[0]["snapshot_id"].as_str().unwrap()[..12]);
+        let ours = fs::read(folder.join("disks/00-root.raw")).unwrap();
+        let theirs = fs::read(rig.decoded(&image)).unwrap();
+        assert_eq!(Sha256::digest(&ours), Sha256::digest(&theirs), "by range: {reads_ranges}");
+    }
+    lab.let_images_be_read_by_range(true);
+}
+
+/// Where the catalog says that a service is; goes back to what it was.
+struct Endpoint<'a> {
+    lab: &'a Openstack,
+    id: String,
+    url: String,
+}
+
+impl<'a> Endpoint<'a> {
+    fn of(lab: &'a Openstack, service: &str) -> Self {
+        let words = ["endpoint", "list", "--service", service, "--interface", "public", "-f", "json"];
+        let listed = lab.try_client("admin", "demo", &words);
+        let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+        let text = |key: &str| listed[0][key].as_str().unwrap().to_owned();
+        Self { lab, id: text("ID"), url: text("URL") }
+    }
+
+    fn lead_to(&self, url: &str) {
+        let done = self.lab.try_client("admin", "demo", &["endpoint", "set", "--url", url, &self.id]);
+        assert!(done.status.success(), "{done:?}");
+    }
+}
+
+impl Drop for Endpoint<'_> {
+    fn drop(&mut self) {
+        self.lead_to(&self.url);
+    }
+}
