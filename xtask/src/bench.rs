@@ -46,6 +46,9 @@ pub struct Arguments {
     /// A BOSH director beside `bbr`, which is taken from .lab/bin or the search path; else beside onggi's own `bbr`
     #[arg(long, conflicts_with_all = ["source", "only", "peers", "peer", "fleet", "etcd"])]
     bosh: bool,
+    /// Servers of an OpenStack project beside the way of the JCloud script
+    #[arg(long, conflicts_with_all = ["source", "only", "peers", "peer", "fleet", "etcd", "bosh"])]
+    openstack: bool,
     /// Append the report to docs/measurements.md and, if it is of a folder, show it in README.md
     #[arg(long)]
     record: bool,
@@ -73,6 +76,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     if arguments.bosh {
         return bosh(arguments, &programs, &disk);
+    }
+    if arguments.openstack {
+        return openstack(arguments, &programs, &disk);
     }
     let peers = peers(arguments)?;
     ensure!(!peers.is_empty(), "no restic, rustic or borg to compare with: run lab/peers/up, or name one with --peer");
@@ -140,6 +146,21 @@ fn bosh(arguments: &Arguments, programs: &Path, work: &Path) -> Result<()> {
     if arguments.record { append(&report) } else { Ok(()) }
 }
 
+/// MiB of data of each server.
+const OPENSTACK: u64 = 512;
+/// The same in a short run.
+const QUICK_OPENSTACK: u64 = 64;
+
+/// Measures backups of servers.
+fn openstack(arguments: &Arguments, programs: &Path, work: &Path) -> Result<()> {
+    let data = if arguments.quick { QUICK_OPENSTACK } else { OPENSTACK };
+    let mut command = Command::new(programs.join("onggi-lab"));
+    command.arg("bench-openstack").arg(programs.join("onggi")).arg("--runs").arg(arguments.runs.to_string());
+    command.arg("--data").arg(data.to_string()).arg("--work").arg(work).args(["--title", &title(arguments)]);
+    let report = report(&mut command, &[work])?;
+    if arguments.record { append(&report) } else { Ok(()) }
+}
+
 /// Runs the benchmark, shows what it reports, also of one that ended early, and removes what it leaves.
 fn report(command: &mut Command, folders: &[&Path]) -> Result<String> {
     let output = command.stderr(std::process::Stdio::inherit()).output().context("start onggi-lab")?;
@@ -159,8 +180,13 @@ fn report(command: &mut Command, folders: &[&Path]) -> Result<String> {
 /// The command as one would type it to measure the same again.
 fn title(arguments: &Arguments) -> String {
     let mut title = format!("cargo xtask bench --runs {}", arguments.runs);
-    let flags =
-        [(arguments.quick, "quick"), (arguments.fleet, "fleet"), (arguments.etcd, "etcd"), (arguments.bosh, "bosh")];
+    let flags = [
+        (arguments.quick, "quick"),
+        (arguments.fleet, "fleet"),
+        (arguments.etcd, "etcd"),
+        (arguments.bosh, "bosh"),
+        (arguments.openstack, "openstack"),
+    ];
     for (is_given, name) in flags {
         if is_given {
             title.extend([" --", name]);

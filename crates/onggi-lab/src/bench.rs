@@ -9,7 +9,7 @@ pub(crate) mod machine;
 mod peer;
 mod refusals;
 mod step;
-mod table;
+pub(crate) mod table;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -13,6 +13,7 @@ use onggi_lab::corpus::{golden, zoo};
 use onggi_lab::describe::describe;
 use onggi_lab::fleet;
 use onggi_lab::measure;
+use onggi_lab::openstack;
 
 #[derive(Parser)]
 #[command(name = "onggi-lab", about = "Sets to back up, comparison of folders, measuring; never shipped")]
@@ -48,6 +49,8 @@ enum Command {
     Fleet(Fleet),
     /// Measures kind `bosh` beside `bbr` and prints the report
     BenchBosh(BenchBosh),
+    /// Measures kind `openstack` beside the way of the JCloud script and prints the report
+    BenchOpenstack(BenchOpenstack),
     /// Runs a command as if it were this program, and writes down how much memory it held
     #[command(hide = true)]
     Watched {
@@ -165,6 +168,30 @@ struct BenchBosh {
     title: String,
 }
 
+#[derive(clap::Args)]
+struct BenchOpenstack {
+    /// The program onggi
+    program: PathBuf,
+    /// MiB of data on each server's disk
+    #[arg(long)]
+    data: u64,
+    /// Servers that are stored on each day
+    #[arg(long, default_value_t = 3)]
+    servers: usize,
+    /// Days
+    #[arg(long, default_value_t = 5)]
+    days: u64,
+    /// How often one server is stored; the medians are reported
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Where repositories go: best a disk
+    #[arg(long)]
+    work: PathBuf,
+    /// How the command is named in the report
+    #[arg(long, default_value = "onggi-lab bench-openstack")]
+    title: String,
+}
+
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Mixed { folder, quick } => Ok(set(quick).write(&folder)?),
@@ -185,6 +212,7 @@ fn main() -> Result<()> {
         Command::Watched { log, command } => measure::watch(&command, &log),
         Command::BenchEtcd(arguments) => run_bench_etcd(&arguments),
         Command::BenchBosh(arguments) => run_bench_bosh(arguments),
+        Command::BenchOpenstack(arguments) => run_bench_openstack(&arguments),
         Command::Measured { log, command } => {
             println!("{}", measure::run_and_report(&command, &log)?);
             Ok(())
@@ -227,6 +255,27 @@ fn run_bench_bosh(arguments: BenchBosh) -> Result<()> {
         bbr,
     };
     println!("{}", bosh::bench::run(&plan, &title, &|line| eprintln!("{line}"))?);
+    Ok(())
+}
+
+/// The disk's length and how much of its data changes, as the acceptance list has them.
+const DISK_GIB: u64 = 20;
+const CHANGE_PERCENT: u64 = 1;
+
+fn run_bench_openstack(arguments: &BenchOpenstack) -> Result<()> {
+    std::fs::create_dir_all(&arguments.work)?;
+    let plan = openstack::bench::Plan {
+        data: arguments.data << 20,
+        disk_gib: DISK_GIB,
+        change: CHANGE_PERCENT,
+        servers: arguments.servers.max(1),
+        days: arguments.days.max(1),
+        runs: arguments.runs.max(1),
+        work: std::path::absolute(&arguments.work)?,
+        measurer: std::env::current_exe()?,
+        onggi: std::path::absolute(&arguments.program)?,
+    };
+    println!("{}", openstack::bench::run(&plan, &arguments.title, &|line| eprintln!("{line}"))?);
     Ok(())
 }
 

@@ -82,6 +82,14 @@ pub fn shown(command: &Command) -> String {
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
+/// Bytes that a folder takes on its disk, each file once however many names it has.
+pub fn usage(folder: &Path) -> Result<u64> {
+    let output = Command::new("du").args(["-s", "-B1"]).arg(folder).output().context("start du")?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let bytes = said.split_whitespace().next().and_then(|word| word.parse().ok());
+    bytes.with_context(|| format!("du says {said:?}"))
+}
+
 /// The middle one of several costs, each figure by itself; of memory the most, since it is to stay below a ceiling.
 pub fn median(costs: &[Cost]) -> Option<Cost> {
     fn middle<T: Ord + Copy>(costs: &[Cost], figure: impl Fn(&Cost) -> T) -> Option<T> {

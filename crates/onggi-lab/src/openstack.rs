@@ -1,6 +1,8 @@
 //! A real OpenStack on loopback, brought up by `lab/openstack` once and left for the next test program: its state takes
 //! minutes to make and seconds to find. Whoever has it, has it alone.
 
+pub mod bench;
+
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
@@ -211,6 +213,7 @@ impl Openstack {
 
     /// Has a server brought into a state by an action of its administrator. Where Nova fails at it, as it may on a busy
     /// machine, what it says is shown, the server is started anew, and Nova is asked once more.
+    #[expect(clippy::print_stderr, reason = "what a test met on its way is talk")]
     #[track_caller]
     pub fn bring(&self, name: &str, action: &[&str], status: &str) {
         self.administrate(&[action, &[name]].concat());
@@ -224,10 +227,12 @@ impl Openstack {
         }
     }
 
+    /// What OpenStack's own client says to the administrator.
     #[track_caller]
-    fn administrate(&self, words: &[&str]) {
+    fn administrate(&self, words: &[&str]) -> String {
         let done = self.try_client("admin", "demo", words);
         assert!(done.status.success(), "{words:?}: {done:?}");
+        String::from_utf8_lossy(&done.stdout).into_owned()
     }
 
     /// What a server is instead, if it has failed or is not in this state after a while.
@@ -262,6 +267,45 @@ impl Openstack {
             }
             assert!(began.elapsed() < PATIENCE, "{what} does not come");
         }
+    }
+}
+
+/// Where the catalog says that a service is; goes back to what it was.
+pub struct Endpoint<'a> {
+    lab: &'a Openstack,
+    id: String,
+    url: String,
+}
+
+impl<'a> Endpoint<'a> {
+    /// That of a kind of service, `image` for example, which everybody uses.
+    ///
+    /// # Panics
+    /// If the catalog has none.
+    #[track_caller]
+    pub fn of(lab: &'a Openstack, service: &str) -> Self {
+        let words = ["endpoint", "list", "--service", service, "--interface", "public", "-f", "json"];
+        let listed = lab.administrate(&words);
+        let listed: Value = serde_json::from_str(&listed).expect("it prints JSON");
+        let text = |key: &str| listed[0][key].as_str().expect("the service has an endpoint").to_owned();
+        Self { lab, id: text("ID"), url: text("URL") }
+    }
+
+    /// What the catalog said first.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Lets the catalog say another place.
+    #[track_caller]
+    pub fn lead_to(&self, url: &str) {
+        self.lab.administrate(&["endpoint", "set", "--url", url, &self.id]);
+    }
+}
+
+impl Drop for Endpoint<'_> {
+    fn drop(&mut self) {
+        self.lead_to(&self.url);
     }
 }
 

@@ -102,6 +102,15 @@ fn ratios(ours: Option<Cost>, reference: Option<Cost>) -> String {
     format!("{} ({})", ratio(ours.processor, reference.processor), ratio(ours.wall, reference.wall))
 }
 
+/// A row of two figures and their ratio, bold where it misses its aim.
+pub(crate) fn row(page: &mut String, title: &str, onggi: f64, peer: f64, aim: Option<f64>) {
+    let ratio = onggi / peer;
+    let is_missed = aim.is_some_and(|aim| ratio > aim);
+    let ratio = if is_missed { format!("**{ratio:.2}**") } else { format!("{ratio:.2}") };
+    let aim = aim.map_or_else(|| "–".to_owned(), |aim| format!("≤ {aim}"));
+    let _ = writeln!(page, "| {title} | {onggi:.2} | {peer:.2} | {ratio} | {aim} |"); // a string takes everything
+}
+
 fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
@@ -109,6 +118,14 @@ fn mebibytes(bytes: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ratio_above_its_aim_is_bold() {
+        let mut page = String::new();
+        row(&mut page, "x", 2.0, 4.0, Some(0.25));
+        row(&mut page, "y", 2.0, 4.0, Some(0.6));
+        assert_eq!(page, "| x | 2.00 | 4.00 | **0.50** | ≤ 0.25 |\n| y | 2.00 | 4.00 | 0.50 | ≤ 0.6 |\n");
+    }
 
     #[test]
     fn a_ratio_says_how_much_of_the_others_time_is_needed() {

@@ -14,8 +14,9 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use super::{Instance, USER};
-use crate::bench::machine;
-use crate::measure::{Cost, measured, median, shown};
+use crate::bench::{machine, table};
+use crate::corpus::Random;
+use crate::measure::{Cost, measured, median, shown, usage};
 
 /// Where the live blobs are.
 const BLOBS: &str = "/var/vcap/store/blobs";
@@ -101,7 +102,7 @@ impl Bed<'_> {
         instance.job("director", "head -c 1000000 /var/vcap/store/db > ${BBR_ARTIFACT_DIRECTORY}dump.sql", "");
         instance.script("blobstore", "pre-backup-lock", NOTE);
         instance.script("blobstore", "post-backup-unlock", NOTE);
-        instance.write("/var/vcap/store/db", noise(0, 1_000_000));
+        instance.write("/var/vcap/store/db", Random::new(0).bytes(1_000_000));
         for number in 0..plan.blobs.0 {
             self.blob(number)?;
         }
@@ -129,7 +130,11 @@ impl Bed<'_> {
         let folder = self.instance.path(BLOBS);
         fs::create_dir_all(&folder)?;
         let (count, bytes) = self.plan.blobs;
-        fs::write(folder.join(format!("blob-{number:05}")), noise(number + 1, bytes / count)).context("write a blob")
+        fs::write(
+            folder.join(format!("blob-{number:05}")),
+            Random::new(number + 1).bytes(usize::try_from(bytes / count)?),
+        )
+        .context("write a blob")
     }
 
     /// No backup is there.
@@ -188,28 +193,6 @@ impl Bed<'_> {
     }
 }
 
-/// Bytes that nothing compresses, always the same for a seed.
-fn noise(seed: u64, length: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes()
-    };
-    let mut bytes: Vec<u8> = (0..length.div_ceil(8)).flat_map(|_| next()).collect();
-    bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
-    bytes
-}
-
-/// Bytes that a folder takes on its disk.
-fn usage(folder: &Path) -> Result<u64> {
-    let output = Command::new("du").args(["-s", "-B1"]).arg(folder).output().context("start du")?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let bytes = said.split_whitespace().next().and_then(|word| word.parse().ok());
-    bytes.with_context(|| format!("du says {said:?}"))
-}
-
 fn report(plan: &Plan, command_line: &str, pairs: (&Pair, &Pair), disk: (u64, u64)) -> Result<String> {
     let today = jiff::Zoned::now().date();
     let (blobs, bytes) = plan.blobs;
@@ -236,24 +219,22 @@ fn report(plan: &Plan, command_line: &str, pairs: (&Pair, &Pair), disk: (u64, u6
         let costs = |taken: &[Taken]| taken.iter().map(|taken| taken.cost).collect::<Vec<_>>();
         let (onggi, peer) = (median(&costs(&pair.onggi)), median(&costs(&pair.peer)));
         let (onggi, peer) = (onggi.context("it was measured")?, peer.context("it was measured")?);
-        row(&mut page, &format!("{title}, s"), onggi.wall.as_secs_f64(), peer.wall.as_secs_f64(), Some(*aim));
+        table::row(&mut page, &format!("{title}, s"), onggi.wall.as_secs_f64(), peer.wall.as_secs_f64(), Some(*aim));
         let mib = |cost: Cost| (cost.memory_kib >> 10) as f64;
-        row(&mut page, &format!("{title}, memory MiB"), mib(onggi), mib(peer), None);
-        row(&mut page, &format!("{title}, locked s"), locked(&pair.onggi), locked(&pair.peer), Some(1.0));
-        row(&mut page, &format!("{title}, connections"), connections(&pair.onggi), connections(&pair.peer), None);
+        table::row(&mut page, &format!("{title}, memory MiB"), mib(onggi), mib(peer), None);
+        table::row(&mut page, &format!("{title}, locked s"), locked(&pair.onggi), locked(&pair.peer), Some(1.0));
+        table::row(
+            &mut page,
+            &format!("{title}, connections"),
+            connections(&pair.onggi),
+            connections(&pair.peer),
+            None,
+        );
     }
     let mib = |bytes: u64| (bytes >> 20) as f64;
     let days = format!("{} daily backups, {new} blobs new a day, MiB on disk", plan.days);
-    row(&mut page, &days, mib(disk.0), mib(disk.1), Some(0.25));
+    table::row(&mut page, &days, mib(disk.0), mib(disk.1), Some(0.25));
     Ok(page)
-}
-
-fn row(page: &mut String, title: &str, onggi: f64, peer: f64, aim: Option<f64>) {
-    let ratio = onggi / peer;
-    let is_missed = aim.is_some_and(|aim| ratio > aim);
-    let ratio = if is_missed { format!("**{ratio:.2}**") } else { format!("{ratio:.2}") };
-    let aim = aim.map_or_else(|| "–".to_owned(), |aim| format!("≤ {aim}"));
-    let _ = writeln!(page, "| {title} | {onggi:.2} | {peer:.2} | {ratio} | {aim} |"); // a string takes everything
 }
 
 fn locked(taken: &[Taken]) -> f64 {
@@ -265,23 +246,4 @@ fn locked(taken: &[Taken]) -> f64 {
 /// The most of any run.
 fn connections(taken: &[Taken]) -> f64 {
     taken.iter().map(|taken| taken.connections).max().unwrap_or_default() as f64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ratio_above_its_aim_is_bold() {
-        let mut page = String::new();
-        row(&mut page, "x", 2.0, 4.0, Some(0.25));
-        row(&mut page, "y", 2.0, 4.0, Some(0.6));
-        assert_eq!(page, "| x | 2.00 | 4.00 | **0.50** | ≤ 0.25 |\n| y | 2.00 | 4.00 | 0.50 | ≤ 0.6 |\n");
-    }
-
-    #[test]
-    fn noise_is_the_same_for_a_seed_alone() {
-        assert_eq!((noise(1, 13), noise(1, 13).len()), (noise(1, 13), 13));
-        assert_ne!(noise(1, 16), noise(2, 16));
-    }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::{Plan, Row, proxy};
-use crate::measure::{Cost, measured, shown};
+use crate::measure::{Cost, measured, shown, usage};
 use crate::service::Sshd;
 
 /// How long it takes to a host that is far away and back.
@@ -211,12 +211,4 @@ impl Bed {
         };
         Ok(vec![first(&self.onggi, "--version")?, first("rsync".as_ref(), "--version")?, first("ssh".as_ref(), "-V")?])
     }
-}
-
-/// Bytes that a folder takes on its disk, each file once however many names it has.
-fn usage(folder: &Path) -> Result<u64> {
-    let output = Command::new("du").args(["-s", "-B1"]).arg(folder).output().context("start du")?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let bytes = said.split_whitespace().next().and_then(|word| word.parse().ok());
-    bytes.with_context(|| format!("du says {said:?}"))
 }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use onggi_lab::openstack::Openstack;
+use onggi_lab::openstack::{Endpoint, Openstack};
 use onggi_lab::relay;
 use sha2::{Digest as _, Sha256};
 
@@ -23,7 +23,7 @@ fn a_download_that_is_cut_goes_on() {
     let of_images = Endpoint::of(&lab, "image");
     let (was_cut, passed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let (cut, sum) = (Arc::clone(&was_cut), Arc::clone(&passed));
-    let glance = relay::start(of_images.url.trim_start_matches("http://"), move |so_far, piece| {
+    let glance = relay::start(of_images.url().trim_start_matches("http://"), move |so_far, piece| {
         sum.fetch_add(piece.len(), Relaxed);
         if so_far > CUT_AFTER && !cut.swap(true, Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
@@ -44,32 +44,4 @@ fn a_download_that_is_cut_goes_on() {
         assert_eq!(Sha256::digest(&ours), Sha256::digest(&theirs), "by range: {reads_ranges}");
     }
     lab.let_images_be_read_by_range(true);
-}
-
-/// Where the catalog says that a service is; goes back to what it was.
-struct Endpoint<'a> {
-    lab: &'a Openstack,
-    id: String,
-    url: String,
-}
-
-impl<'a> Endpoint<'a> {
-    fn of(lab: &'a Openstack, service: &str) -> Self {
-        let words = ["endpoint", "list", "--service", service, "--interface", "public", "-f", "json"];
-        let listed = lab.try_client("admin", "demo", &words);
-        let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
-        let text = |key: &str| listed[0][key].as_str().unwrap().to_owned();
-        Self { lab, id: text("ID"), url: text("URL") }
-    }
-
-    fn lead_to(&self, url: &str) {
-        let done = self.lab.try_client("admin", "demo", &["endpoint", "set", "--url", url, &self.id]);
-        assert!(done.status.success(), "{done:?}");
-    }
-}
-
-impl Drop for Endpoint<'_> {
-    fn drop(&mut self) {
-        self.lead_to(&self.url);
-    }
 }

@@ -1,0 +1,390 @@
+//! The benchmark of a project's servers: kind `openstack` beside the way of the JCloud script, on the lab's cloud, for the
+//! same servers, in the same run.
+//!
+//! The script is somebody else's; what stands for it takes its steps with its programs: OpenStack's client makes an image
+//! and waits, the file is copied out of Glance's store, `rsync` sends it over SSH, the image goes. One server after the
+//! other. Its client is started once and not for every step, so that it is quicker than the script.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::net::TcpStream;
+use std::ops::ControlFlow;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Endpoint, Openstack};
+use crate::bench::{machine, table};
+use crate::corpus::Random;
+use crate::measure::{Cost, measured, median, shown, usage};
+use crate::relay;
+use crate::service::Sshd;
+
+const MIB: u64 = 1 << 20;
+/// Where the data of a disk begins: behind the file system that the guest runs from.
+const DATA_AT: u64 = 64 * MIB;
+/// The disk is changed in pieces of this many bytes, at multiples of it.
+const PIECE: u64 = MIB;
+/// A connection that passed so many bytes carries the disk: kernel and initial file system have fewer.
+const DISK_BEGINS: usize = 32 << 20;
+
+/// What to measure, and where.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Bytes of data on each disk.
+    pub data: u64,
+    /// Length of each disk in GiB; where there are no data it has holes.
+    pub disk_gib: u64,
+    /// Share of the data that changes before each further backup, in percent.
+    pub change: u64,
+    /// Servers that are stored on each day.
+    pub servers: usize,
+    /// Days of the comparison with the script's way.
+    pub days: u64,
+    /// How often a first and a second backup are taken; the medians are reported.
+    pub runs: usize,
+    /// Where repositories and the backup server's folder go.
+    pub work: PathBuf,
+    /// The program that measures: this crate's own.
+    pub measurer: PathBuf,
+    /// The program that is measured.
+    pub onggi: PathBuf,
+}
+
+/// Seconds of one server.
+#[derive(Debug, Default)]
+struct Single {
+    /// From where the disk begins to come to the end of the program.
+    hub: Vec<Duration>,
+    /// A download of the same image from there on.
+    bare: Vec<Duration>,
+    /// Bytes that a second backup added, and bytes that had changed before it.
+    added: Vec<(u64, u64)>,
+    costs: Vec<Cost>,
+}
+
+/// All days of both.
+#[derive(Debug, Default)]
+struct Days {
+    onggi: Vec<Cost>,
+    script: Vec<Duration>,
+    /// Bytes that went to the backup server, and those that lie there in the end.
+    sent: (u64, u64),
+    kept: (u64, u64),
+}
+
+/// Measures and returns the report as Markdown. `say` is told what is measured.
+pub fn run(plan: &Plan, command_line: &str, say: &dyn Fn(&str)) -> Result<String> {
+    let lab = Openstack::start().context("the cloud needs root")?;
+    let sshd = Sshd::start().context("the backup server is an OpenSSH server")?;
+    let bed = Bed { plan, lab: &lab, sshd: &sshd };
+    say("making servers");
+    bed.prepare()?;
+    let measured = bed.single(say).and_then(|single| Ok((single, bed.days(say)?)));
+    bed.clear()?;
+    let (single, days) = measured?;
+    report(plan, command_line, &single, &days)
+}
+
+struct Bed<'a> {
+    plan: &'a Plan,
+    lab: &'a Openstack,
+    sshd: &'a Sshd,
+}
+
+/// When the disk began to come through the relay.
+type Begun = Arc<Mutex<Option<Instant>>>;
+
+impl Bed<'_> {
+    fn path(&self, name: &str) -> PathBuf {
+        self.plan.work.join(name)
+    }
+
+    fn server(number: usize) -> String {
+        format!("bench{number}")
+    }
+
+    fn prepare(&self) -> Result<()> {
+        let plan = self.plan;
+        fs::create_dir_all(self.path("home"))?;
+        self.sshd.introduce(&self.path("home"));
+        fs::write(self.path("password"), "bench")?;
+        fs::set_permissions(self.path("password"), fs::Permissions::from_mode(0o600))?;
+        let config = format!(
+            "version: 1\nsources:\n  lab:\n    kind: openstack\n    openrc: {{ file: {} }}\n    cloud-keep-last: 0\n    \
+             limits: {{ parallel-snapshots-max: {count}, parallel-transfers-max: {count} }}\n",
+            self.lab.file("demo-openrc").display(),
+            count = plan.servers
+        );
+        fs::write(self.path("onggi.yaml"), config)?;
+        let raw = self.path("disk.raw");
+        fs::copy(self.lab.file("guest/disk.raw"), &raw)?;
+        let mut disk = File::options().write(true).open(&raw)?;
+        disk.seek(SeekFrom::Start(DATA_AT))?;
+        let mut random = Random::new(0);
+        for _ in 0..plan.data / MIB {
+            disk.write_all(&random.bytes(1 << 20))?;
+        }
+        disk.set_len(plan.disk_gib << 30)?;
+        let image = self.path("disk.qcow2");
+        succeed(Command::new("qemu-img").args(["convert", "-O", "qcow2"]).args([&raw, &image]))?;
+        fs::remove_file(raw)?;
+        let guest = self.lab.json(&["image", "show", "lab-guest"]);
+        let property = |name: &str| format!("{name}={}", guest["properties"][name].as_str().unwrap_or_default());
+        let image = image.display().to_string();
+        let start = ["kernel_id", "ramdisk_id", "os_command_line"].map(property);
+        let mut words =
+            vec!["image", "create", "--disk-format", "qcow2", "--container-format", "bare", "--file", &image];
+        words.extend(start.iter().flat_map(|property| ["--property", property]));
+        self.lab.client(&[&words[..], &["bench"]].concat());
+        let size = plan.disk_gib.to_string();
+        self.lab.administrate(&["flavor", "create", "--ram", "160", "--disk", &size, "--vcpus", "1", "bench"]);
+        for number in 1..=plan.servers {
+            let place = ["--image", "bench", "--flavor", "bench", "--network", "demo-net", &Self::server(number)];
+            self.lab.client(&[&["server", "create", "--wait"], &place[..]].concat());
+            self.lab.until_console(&Self::server(number));
+        }
+        Ok(())
+    }
+
+    fn clear(&self) -> Result<()> {
+        for number in 1..=self.plan.servers {
+            self.lab.client(&["server", "delete", "--wait", &Self::server(number)]);
+        }
+        self.lab.client(&["image", "delete", "bench"]);
+        self.lab.administrate(&["flavor", "delete", "bench"]);
+        fs::remove_dir_all(&self.plan.work).context("remove what was measured")
+    }
+
+    /// onggi with a repository.
+    fn onggi(&self, repository: &str, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.plan.onggi);
+        command.env("HOME", self.path("home")).env_remove("ONGGI_CONFIG").current_dir(&self.plan.work);
+        command.args(["--yes", "--repo", repository, "--password-file"]).arg(self.path("password"));
+        command.arg("--config").arg(self.path("onggi.yaml")).args(words);
+        command
+    }
+
+    fn measured(&self, command: &Command) -> Result<Cost> {
+        measured(&self.plan.measurer, command, &self.path("log"))
+    }
+
+    /// Writes other bytes into a share of a server's data, as its guest would. How many.
+    fn change(&self, server: &str, random: &mut Random) -> Result<u64> {
+        let fresh = self.path("fresh");
+        let domain = self.lab.try_client("admin", "demo", &["server", "show", "-f", "json", server]);
+        let domain: serde_json::Value = serde_json::from_slice(&domain.stdout).context("a server is shown")?;
+        let domain = domain["OS-EXT-SRV-ATTR:instance_name"].as_str().context("a server has a domain")?;
+        let pieces = (self.plan.data * self.plan.change / 100).div_ceil(PIECE);
+        let mut places: Vec<u64> = (0..self.plan.data / PIECE).collect();
+        for _ in 0..pieces {
+            let place = places.swap_remove(usize::try_from(random.below(places.len() as u64))?);
+            fs::write(&fresh, random.bytes(usize::try_from(PIECE)?))?;
+            let device = "/machine/peripheral/virtio-disk0/virtio-backend";
+            let write = format!("write -s {} {} {PIECE}", fresh.display(), DATA_AT + place * PIECE);
+            let line = format!("qemu-io -d {device} \"{write}\"");
+            succeed(Command::new("virsh").args(["qemu-monitor-command", domain, "--hmp", &line]))?;
+        }
+        Ok(pieces * PIECE)
+    }
+
+    /// One server alone, into a repository on this machine.
+    fn single(&self, say: &dyn Fn(&str)) -> Result<Single> {
+        let begun = Begun::default();
+        let noted = Arc::clone(&begun);
+        let glance = Endpoint::of(self.lab, "image");
+        let store = relay::start(glance.url().trim_start_matches("http://"), move |passed, _| {
+            if passed >= DISK_BEGINS {
+                noted.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+            }
+            ControlFlow::Continue(())
+        });
+        glance.lead_to(&format!("http://{store}"));
+        let (mut single, mut random) = (Single::default(), Random::new(1));
+        let repository = self.path("single").display().to_string();
+        let server = Self::server(1);
+        let unit = format!("lab/demo/{server}");
+        for turn in 1..=self.plan.runs {
+            fs::remove_dir_all(&repository).ok();
+            succeed(&mut self.onggi(&repository, &["init"]))?;
+            take(&begun);
+            let cost = self.measured(&self.onggi(&repository, &["backup", &unit]))?;
+            single.hub.push(take(&begun).context("the disk came through the relay")?.elapsed());
+            single.costs.push(cost);
+            self.bare(&store.to_string())?;
+            single.bare.push(take(&begun).context("the disk came through the relay")?.elapsed());
+            let changed = self.change(&server, &mut random)?;
+            let cost = self.measured(&self.onggi(&repository, &["backup", "--json", &unit]))?;
+            single.costs.push(cost);
+            single.added.push((added(&fs::read_to_string(self.path("log"))?)?, changed));
+            let [hub, bare] = [&single.hub, &single.bare].map(|all| all[turn - 1].as_secs_f64());
+            say(&format!(
+                "run {turn}: hub {hub:.2} s, bare download {bare:.2} s, {:?} bytes added of changed",
+                single.added[turn - 1]
+            ));
+        }
+        Ok(single)
+    }
+
+    /// Downloads an image of the first server and keeps nothing of it.
+    fn bare(&self, store: &str) -> Result<()> {
+        let server = Self::server(1);
+        self.lab.client(&["server", "image", "create", "--wait", "--name", "bare", &server]);
+        let token = self.lab.json(&["token", "issue"])["id"].as_str().context("a token")?.to_owned();
+        let id = self.lab.id("image", "bare");
+        let mut line = TcpStream::connect(store)?;
+        let head = format!(
+            "GET /v2/images/{id}/file HTTP/1.1\r\nHost: {store}\r\nX-Auth-Token: {token}\r\nConnection: close\r\n\r\n"
+        );
+        line.write_all(head.as_bytes())?;
+        let (mut buffer, mut came) = (vec![0; 256 << 10], 0);
+        while let length @ 1.. = line.read(&mut buffer)? {
+            came += length;
+        }
+        ensure!(came as u64 >= self.plan.data, "only {came} bytes came");
+        self.lab.client(&["image", "delete", "bare"]);
+        Ok(())
+    }
+
+    /// Every server on every day, both ways to the backup server.
+    fn days(&self, say: &dyn Fn(&str)) -> Result<Days> {
+        let (mut days, mut random) = (Days::default(), Random::new(2));
+        let repository = self.sshd.url("repository");
+        succeed(&mut self.onggi(&repository, &["init"]))?;
+        let units: Vec<_> =
+            (1..=self.plan.servers).map(|number| format!("lab/demo/{}", Self::server(number))).collect();
+        let words: Vec<_> = ["backup"].into_iter().chain(units.iter().map(String::as_str)).collect();
+        for day in 1..=self.plan.days {
+            let began = Instant::now();
+            for number in 1..=self.plan.servers {
+                days.sent.1 += self.script(&Self::server(number), day)?;
+            }
+            days.script.push(began.elapsed());
+            days.onggi.push(self.measured(&self.onggi(&repository, &words))?);
+            let [script, onggi] = [days.script[days.script.len() - 1], days.onggi[days.onggi.len() - 1].wall];
+            say(&format!(
+                "day {day}: onggi {:.1} s, the script's way {:.1} s",
+                onggi.as_secs_f64(),
+                script.as_secs_f64()
+            ));
+            for number in 1..=self.plan.servers {
+                self.change(&Self::server(number), &mut random)?;
+            }
+        }
+        days.kept = (usage(&self.sshd.path("repository"))?, usage(&self.sshd.path("script"))?);
+        days.sent.0 = days.kept.0;
+        Ok(days)
+    }
+
+    /// One server in the script's way. Bytes that rsync sent.
+    fn script(&self, server: &str, day: u64) -> Result<u64> {
+        let name = format!("snapshot__demo/{server}__{day}");
+        self.lab.client(&["server", "image", "create", "--wait", "--name", &name, server]);
+        let id = self.lab.id("image", &name);
+        let staging = self.path("staging").join(server);
+        fs::create_dir_all(&staging)?;
+        fs::copy(self.lab.file("glance/images").join(&id), staging.join(format!("{day}_{id}")))?;
+        let (key, known) = (self.sshd.key(), self.sshd.known_hosts());
+        let (key, known, port) = (key.display(), known.display(), self.sshd.port());
+        let shell = format!("ssh -i {key} -o UserKnownHostsFile={known} -p {port}");
+        let to = format!("{}@127.0.0.1:{}", self.sshd.user(), self.sshd.path("script").display());
+        let mut rsync = Command::new("rsync");
+        rsync.args(["-az", "--remove-source-files", "--stats", "-e", &shell]).arg(self.path("staging")).arg(to);
+        let said = succeed(&mut rsync)?;
+        self.lab.client(&["image", "delete", &name]);
+        let line =
+            said.lines().find_map(|line| line.strip_prefix("Total bytes sent: ")).context("rsync says what it sent")?;
+        line.replace(',', "").trim().parse().context("rsync says a number")
+    }
+}
+
+fn take(begun: &Begun) -> Option<Instant> {
+    begun.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// Runs a command to its end and answers what it said.
+fn succeed(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("start {}", shown(command)))?;
+    ensure!(output.status.success(), "{}: {}", shown(command), String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Bytes that a backup added to the repository, by its own documents.
+fn added(said: &str) -> Result<u64> {
+    let documents = said.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let summaries = documents.filter(|one| one["message_type"] == "summary");
+    let bytes: Vec<u64> = summaries.filter_map(|one| one["data_added_packed"].as_u64()).collect();
+    ensure!(!bytes.is_empty(), "the backup tells no sum");
+    Ok(bytes.iter().sum())
+}
+
+fn report(plan: &Plan, command_line: &str, single: &Single, days: &Days) -> Result<String> {
+    let today = jiff::Zoned::now().date();
+    let mut page = format!("### {today}, servers of an OpenStack project\n\n{}.\n\n", machine::description());
+    let Plan { data, disk_gib, change, servers, runs, .. } = plan;
+    let _ = writeln!(
+        page,
+        "Servers with {} MiB of data, which nothing compresses, on a disk of {disk_gib} GiB; before each further backup \
+         {change} % of the data change in pieces of {} MiB. The cloud (Nova with QEMU, Glance with files), the backup server \
+         (OpenSSH) and the programs share this machine. The script's way: an image by OpenStack's client, its file by `rsync \
+         -z` over SSH, one server after the other. Ratios that miss their aim are bold.\n\nCommand: `{command_line}`\n",
+        data / MIB,
+        PIECE / MIB,
+    ); // a string takes everything
+    let middle = |all: &[Duration]| {
+        let mut all = all.to_vec();
+        all.sort_unstable();
+        all.get(all.len() / 2).copied().context("it was measured").map(|middle| middle.as_secs_f64())
+    };
+    let _ = writeln!(page, "| one server, medians of {runs} | onggi | beside | ratio | aim |\n|---|---|---|---|---|");
+    table::row(
+        &mut page,
+        "s from the first byte of the disk to the end, beside a bare download",
+        middle(&single.hub)?,
+        middle(&single.bare)?,
+        Some(1.15),
+    );
+    let mut added = single.added.clone();
+    added.sort_unstable();
+    let (added, changed) = *added.get(added.len() / 2).context("it was measured")?;
+    let mib = |bytes: u64| bytes as f64 / MIB as f64;
+    table::row(&mut page, "MiB that a second backup adds, beside what changed", mib(added), mib(changed), Some(1.5));
+    let memory = median(&single.costs)
+        .context("it was measured")?
+        .memory_kib
+        .max(median(&days.onggi).context("it was measured")?.memory_kib);
+    let _ = writeln!(page, "\nMemory at most: {} MiB (aim ≤ 256).\n", memory >> 10);
+    let count = plan.days;
+    let _ = writeln!(
+        page,
+        "| {servers} servers on {count} days, measured once | onggi | script's way | ratio | aim |\n|---|---|---|---|---|"
+    );
+    let walls: Vec<_> = days.onggi.iter().map(|cost| cost.wall).collect();
+    let (first, rest) = walls.split_first().context("it was measured")?;
+    let (script_first, script_rest) = days.script.split_first().context("it was measured")?;
+    table::row(&mut page, "s on the first day", first.as_secs_f64(), script_first.as_secs_f64(), Some(0.5));
+    if !rest.is_empty() {
+        table::row(&mut page, "s on a later day, median", middle(rest)?, middle(script_rest)?, Some(0.5));
+    }
+    table::row(&mut page, "MiB sent to the backup server", mib(days.sent.0), mib(days.sent.1), None);
+    table::row(&mut page, "MiB there in the end", mib(days.kept.0), mib(days.kept.1), None);
+    Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sums_of_all_units_count() {
+        let said = "{\"message_type\":\"status\"}\n{\"message_type\":\"summary\",\"data_added_packed\":5}\nx\n\
+                    {\"message_type\":\"summary\",\"data_added_packed\":7}\n";
+        assert_eq!(added(said).unwrap(), 12);
+        assert!(added("nothing").is_err());
+    }
+}
