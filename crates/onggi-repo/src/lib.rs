@@ -62,8 +62,8 @@ pub mod verify;
 mod walk;
 
 pub use archive::{
-    Archive, ArchiveOptions, ArchiveStats, Committed, ContentWriter, Cutting, Finished, SnapshotDraft, ZERO_ID,
-    ZERO_LENGTH,
+    Archive, ArchiveOptions, ArchiveStats, Committed, ContentWriter, Cutting, Finished, SnapshotDraft, id_of_zeros,
+    length_of_zeros,
 };
 pub use budget::WriteBudget;
 pub use compute::Compute;

@@ -8,7 +8,7 @@ mod common;
 use common::*;
 use onggi_repo::{
     Archive, ArchiveOptions, Cutting, Lock, LockKind, OpenOptions, RepoError, Repository, Unlock, WriteBudget,
-    archive::{ZERO_ID, is_unchanged},
+    archive::{id_of_zeros, is_unchanged},
     format::{BlobId, BlobKind, IndexFile, IndexPack, Node},
 };
 use onggi_storage::{
@@ -320,13 +320,18 @@ async fn a_hole_costs_one_blob() {
     content.zeros(1 << 30).await.unwrap();
     content.write_bytes(b"end").await.unwrap();
     archive.put_file(b"sparse", file_node(), content.finish()).await.unwrap();
+    let mut content = archive.content(Cutting::Fixed(256 << 10), None).await.unwrap();
+    content.zeros(1 << 30).await.unwrap();
+    archive.put_file(b"sparse disk", file_node(), content.finish()).await.unwrap();
     let done = archive.finish().await.unwrap().commit(draft()).await.unwrap();
     let nodes = walk(&world.repo, done.snapshot.tree).await.unwrap();
+    let pieces = nodes[b"sparse disk".as_slice()].chunks();
+    assert_eq!(pieces.len(), 4096);
+    assert!(pieces.iter().all(|id| Some(*id) == id_of_zeros(256 << 10)));
     let chunks = nodes[b"sparse".as_slice()].chunks();
     assert_eq!(chunks.len(), 2049);
-    assert!(chunks[..2048].iter().all(|id| *id == ZERO_ID));
-    assert_eq!(ZERO_ID, BlobId::of(&vec![0; 512 << 10]));
-    assert_eq!(done.snapshot.summary.unwrap().figures.data_blobs, 2);
+    assert!(chunks[..2048].iter().all(|id| Some(*id) == id_of_zeros(512 << 10)));
+    assert_eq!(done.snapshot.summary.unwrap().figures.data_blobs, 3);
 }
 
 #[tokio::test]

@@ -7,8 +7,9 @@ use super::directory::RestoreError;
 use super::disk::{DiskEntries, DiskTree};
 use super::tree::{SnapshotTree, TreeEntry};
 use onggi_repo::{
-    Compute, Environment, Fetch, FetchOptions, FetchSink, ZERO_ID, ZERO_LENGTH,
+    Compute, Environment, Fetch, FetchOptions, FetchSink,
     format::{BlobId, BlobKind, Node},
+    length_of_zeros,
 };
 use onggi_source::TreePath;
 use std::collections::HashSet;
@@ -171,9 +172,8 @@ impl Origin {
 
     /// Bytes of a content of this length that are no holes, as far as it is known without reading it.
     pub(super) fn dense(&self, node: &Node, length: u64) -> u64 {
-        let holes = node.chunks().iter().filter(|id| **id == ZERO_ID).count() as u64;
         match self {
-            Self::Snapshot(_) => length.saturating_sub(holes * ZERO_LENGTH),
+            Self::Snapshot(_) => length.saturating_sub(node.chunks().iter().filter_map(length_of_zeros).sum()),
             Self::Disk(tree) => tree.allocated(node).min(length),
         }
     }

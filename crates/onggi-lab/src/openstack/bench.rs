@@ -117,7 +117,7 @@ impl Bed<'_> {
         fs::set_permissions(self.path("password"), fs::Permissions::from_mode(0o600))?;
         let config = format!(
             "version: 1\nsources:\n  lab:\n    kind: openstack\n    openrc: {{ file: {} }}\n    cloud-keep-last: 0\n    \
-             limits: {{ parallel-snapshots-max: {count}, parallel-transfers-max: {count} }}\n",
+             parallel-snapshots-max: {count}\n    parallel-transfers-max: {count}\n",
             self.lab.file("demo-openrc").display(),
             count = plan.servers
         );

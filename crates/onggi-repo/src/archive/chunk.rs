@@ -5,6 +5,7 @@ use super::{
     cut::{Body, is_zero},
     seal::{Plain, store},
     shared::{Claim, Shared, Work},
+    zeros::id_of_zeros,
 };
 use crate::{
     format::{BlobId, BlobKind},
@@ -12,13 +13,6 @@ use crate::{
 };
 use std::{ops::Range, sync::Arc};
 
-/// What a hole of any repository with restic's chunk sizes is cut into.
-pub const ZERO_LENGTH: u64 = 512 << 10;
-/// The id of so many zeros.
-pub const ZERO_ID: BlobId = BlobId([
-    0x07, 0x85, 0x4d, 0x2f, 0xef, 0x29, 0x7a, 0x06, 0xba, 0x81, 0x68, 0x5e, 0x66, 0x0c, 0x33, 0x2d, 0xe3, 0x6d, 0x5d,
-    0x18, 0xd5, 0x46, 0x92, 0x7d, 0x30, 0xda, 0xad, 0x6d, 0x7f, 0xda, 0x15, 0x41,
-]);
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// The bytes of one chunk where they lie.
@@ -59,16 +53,14 @@ impl Chunk {
         }
     }
 
-    /// Whether it is a piece of a hole with the known id.
-    pub fn is_hole(&self) -> bool {
-        self.length == ZERO_LENGTH && self.parts.iter().all(|(body, _)| matches!(body, Body::Zeros))
+    /// The known id, if it is a piece of a hole that has one.
+    pub fn id_of_hole(&self) -> Option<BlobId> {
+        id_of_zeros(self.length).filter(|_| self.parts.iter().all(|(body, _)| matches!(body, Body::Zeros)))
     }
 
     fn id(&self) -> BlobId {
-        if self.length == ZERO_LENGTH && self.slices().all(is_zero) {
-            return ZERO_ID;
-        }
-        BlobId(hash::sha256_parts(self.slices()))
+        let known = id_of_zeros(self.length).filter(|_| self.slices().all(is_zero));
+        known.unwrap_or_else(|| BlobId(hash::sha256_parts(self.slices())))
     }
 }
 

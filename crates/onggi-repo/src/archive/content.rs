@@ -1,7 +1,7 @@
 //! The content of one file: written by the caller, cut, and at last a list of chunk ids.
 
 use super::{
-    chunk::{Chunk, ChunkJob, ZERO_ID},
+    chunk::{Chunk, ChunkJob},
     cut::{Rule, Scan, Stream},
     seal::{Plain, store},
     shared::{Claim, Shared, Work},
@@ -344,9 +344,9 @@ impl ContentState {
         }
         while let Some(chunk) = inner.stream.next_chunk() {
             inner.lengths.push(chunk.len() as u32);
-            if chunk.is_hole() {
-                inner.ids.push(ZERO_ID);
-                store_hole(shared, chunk);
+            if let Some(id) = chunk.id_of_hole() {
+                inner.ids.push(id);
+                store_hole(shared, id, chunk);
                 continue;
             }
             let (place, work) = (inner.ids.len(), Work::begin(shared));
@@ -386,10 +386,10 @@ impl ContentState {
 }
 
 /// A piece of a hole has a known id; its bytes are stored once.
-fn store_hole(shared: &Arc<Shared>, chunk: Chunk) {
-    if shared.claim(BlobKind::Data, &ZERO_ID) == Claim::New {
+fn store_hole(shared: &Arc<Shared>, id: BlobId, chunk: Chunk) {
+    if shared.claim(BlobKind::Data, &id) == Claim::New {
         let (owner, work) = (Arc::clone(shared), Work::begin(shared));
-        let job = move || store(&owner, BlobKind::Data, ZERO_ID, Plain::Chunk(chunk), work);
+        let job = move || store(&owner, BlobKind::Data, id, Plain::Chunk(chunk), work);
         shared.repo.env().compute.spawn(job);
     }
 }

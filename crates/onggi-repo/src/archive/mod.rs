@@ -23,14 +23,15 @@ mod shared;
 mod stats;
 mod upload;
 mod window;
+mod zeros;
 
-pub use chunk::{ZERO_ID, ZERO_LENGTH};
 pub use commit::{Committed, Finished, SnapshotDraft};
 pub use content::{ContentWriter, Cutting, PendingContent, StoredContent};
 pub use parent::{Origin, ParentNode, is_unchanged};
 pub use stats::ArchiveStats;
 pub(crate) use upload::NewPack;
 pub use window::{READ_AHEAD, WINDOW_LENGTH, WINDOW_MAX, Window};
+pub use zeros::{id_of_zeros, length_of_zeros};
 
 use crate::{
     Repository, Result, WriteBudget,

@@ -3,6 +3,7 @@
 
 use crate::{
     Compute, Repository, Result,
+    archive::length_of_zeros,
     budget::{ByteBudget, Permit},
     error::{Act, Problem, RepoError, chain},
     format::{BlobId, BlobKind, MasterKey, blob},
@@ -159,7 +160,7 @@ fn plan(repo: &Repository, files: Vec<Fetch>, sink: &Arc<dyn FetchSink>) -> (Vec
                 continue;
             };
             let length = u64::from(wanted[at].location.plaintext_length());
-            if id == crate::archive::ZERO_ID {
+            if length_of_zeros(&id) == Some(length) {
                 sink.hole(file.key, offset, length);
             } else {
                 wanted[at].places.push(Place { file: number as u32, offset });

@@ -23,8 +23,8 @@ use crate::source::{ByteStream, Known, ReadAt, ReadError, Result, SourceError};
 const CHUNK_BYTES_MIN: u64 = 64 << 10;
 /// The largest.
 const CHUNK_BYTES_MAX: u64 = 8 << 20;
-/// More pieces than these make an index that does not pay.
-const CHUNKS_MAX: u64 = 1 << 20;
+/// More pieces than these make lists (8 MiB of each disk and snapshot) and an index that do not pay.
+const CHUNKS_MAX: u64 = 1 << 17;
 /// Ranges with data that are told apart.
 const RANGES_MAX: usize = 1 << 16;
 
@@ -199,7 +199,9 @@ mod tests {
 
     #[test]
     fn a_small_disk_is_cut_finely_and_a_large_one_has_not_too_many_pieces() {
-        for (length, bytes) in [(0, 64 << 10), (20 << 30, 64 << 10), (1 << 40, 1 << 20), (1 << 50, 8 << 20)] {
+        for (length, bytes) in
+            [(0, 64 << 10), (8 << 30, 64 << 10), (20 << 30, 256 << 10), (1 << 40, 8 << 20), (1 << 50, 8 << 20)]
+        {
             assert_eq!(chunking(length), Chunking::Fixed(bytes), "{length}");
         }
     }
