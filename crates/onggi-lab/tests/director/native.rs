@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use onggi_lab::bosh::{Instance, USER};
+use onggi_lab::corpus::Random;
 use onggi_lab::director::{self, Certificate, Deployment, FakeDirector, Script};
 use onggi_lab::program;
 use serde_json::Value;
@@ -129,6 +130,20 @@ fn tree(folder: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     below(folder, "", &mut found);
     found
+}
+
+/// More of them than the repository takes contents in at once, each more than a connection holds back.
+#[test]
+fn many_large_artifacts_come_over_one_connection() {
+    const JOBS: u64 = 6;
+    const BYTES: usize = 12 << 20;
+    let Some(instance) = Instance::start() else { return };
+    for job in 0..JOBS {
+        instance.job(&format!("store{job}"), &format!("cp /var/vcap/store/{job} $BBR_ARTIFACT_DIRECTORY"), "");
+        instance.write(&format!("/var/vcap/store/{job}"), Random::new(job).bytes(BYTES));
+    }
+    let stored = Rig::of_director(&instance, "").back_up();
+    assert!(stored["data_added"].as_u64().unwrap() >= JOBS * BYTES as u64, "{stored}");
 }
 
 #[test]

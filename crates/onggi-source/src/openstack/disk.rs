@@ -48,8 +48,12 @@ pub(super) async fn fetch(cx: &Context, cloud: Arc<dyn Cloud>, image: &Value) ->
     let mut download = Download::new(cx, cloud, image);
     let spool = cx.world.spool(&cx.run, &format!("image-{}", text(image, "id"))).await?;
     spool.reserve(download.length()).await?;
-    while let Some(bytes) = download.next(cx).await.map_err(lost)? {
-        spool.append(bytes).await?;
+    let mut came = download.next(cx).await.map_err(lost)?;
+    while let Some(bytes) = came {
+        // What comes is hashed while what came is written.
+        let (written, next) = futures::join!(spool.append(bytes), download.next(cx));
+        written?;
+        came = next.map_err(lost)?;
     }
     let declared = Some(text(image, "disk_format")).filter(|format| !format.is_empty());
     look(cx, Arc::from(spool), declared).await

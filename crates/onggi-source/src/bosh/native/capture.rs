@@ -24,10 +24,6 @@ use crate::item::{Content, Item, Metadata, Version};
 use crate::path::TreePath;
 use crate::source::{Base, Capture, Facts, Items, Result, SourceError, Unit};
 
-/// Channels for one artifact.
-const SHARES_MAX: usize = 4;
-/// A share below this is not worth a channel of its own, in bytes.
-const SHARE_BYTES_MIN: u64 = 64 << 20;
 /// Pieces between a connection and the repository.
 const PIECES_MAX: usize = 8;
 /// What an artifact of a job holds that only names what lies in a bucket.
@@ -79,6 +75,7 @@ impl BoshCapture<'_> {
             known: self.base.as_ref().map(Known::of).unwrap_or_default(),
             arrived: &self.arrived,
             taken_at: self.taken_at,
+            lines: site.places().iter().map(|_| tokio::sync::Mutex::default()).collect(),
             gathered: Mutex::default(),
         };
         reading.folders().await?;
@@ -141,6 +138,8 @@ struct Reading<'a> {
     known: Known,
     arrived: &'a Arrived,
     taken_at: Timestamp,
+    /// One for each machine, whose connection brings one archive at a time.
+    lines: Vec<tokio::sync::Mutex<()>>,
     gathered: Mutex<Gathered>,
 }
 
@@ -233,30 +232,24 @@ impl Reading<'_> {
         Ok(Some(Item::new(path, kind).with_metadata(entry.metadata.clone()).with_version(version)))
     }
 
-    /// Brings files over, in shares of about equal length; the SHA-256 of each.
-    async fn carry(&self, made: &Made, travelers: Travelers) -> Result<Checksums> {
-        let arrived = Mutex::new(Checksums::new());
-        let shares = shares(travelers);
-        each(SHARES_MAX, shares, async |share: Travelers| {
-            let sums = self.transfer(made, share).await?;
-            arrived.lock().unwrap_or_else(PoisonError::into_inner).extend(sums);
-            Ok(())
-        })
-        .await?;
-        Ok(arrived.into_inner().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    async fn transfer(&self, made: &Made, mut share: Travelers) -> Result<Checksums> {
+    /// Brings files over in one archive; the SHA-256 of each.
+    async fn carry(&self, made: &Made, mut travelers: Travelers) -> Result<Checksums> {
+        if travelers.is_empty() {
+            return Ok(Checksums::new());
+        }
+        // What a connection brings is handed to its channels by one task and in the order in which it came. An archive whose
+        // reader waits for room in the repository holds all others up; if those have the room, nobody ever goes on.
+        let _line = self.cx.unless_stopped(self.lines[made.place].lock()).await?;
         let room = u32::try_from(2 * PIECES_MAX * STEP_BYTES).unwrap_or(u32::MAX);
         let _room = self.cx.unless_stopped(self.cx.memory.acquire_many(room)).await?;
-        let mut names: Vec<Vec<u8>> = share.keys().cloned().collect();
+        let mut names: Vec<Vec<u8>> = travelers.keys().cloned().collect();
         names.sort();
         let (sender, arriving) = mpsc::channel(PIECES_MAX);
         let (apart, mut parts) = mpsc::channel(PIECES_MAX);
         let splitting = tokio::task::spawn_blocking(move || split(Kept::new(arriving, std::io::sink()), &apart));
         // It takes the receiver with it, so that whoever sends learns of an early end.
-        let share_left = &mut share;
-        let pushing = async move { self.push_all(made, share_left, &mut parts).await };
+        let left = &mut travelers;
+        let pushing = async move { self.push_all(made, left, &mut parts).await };
         let (packed, pushed) = tokio::join!(self.site.pack(self.cx, made, &names, sender), pushing);
         let whole = splitting.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         // A connection that broke explains whatever ended too early.
@@ -270,7 +263,7 @@ impl Reading<'_> {
             packed?;
         }
         whole.map_err(|error| SourceError::Incomplete(format!("archive of {}: {error}", made.artifact.name())))?;
-        match share.keys().next() {
+        match travelers.keys().next() {
             None => Ok(sums),
             Some(name) => Err(SourceError::Incomplete(format!("{} did not arrive", String::from_utf8_lossy(name)))),
         }
@@ -279,7 +272,7 @@ impl Reading<'_> {
     async fn push_all(
         &self,
         made: &Made,
-        share: &mut Travelers,
+        travelers: &mut Travelers,
         parts: &mut mpsc::Receiver<Part>,
     ) -> Result<Checksums> {
         let mut sums = Checksums::new();
@@ -288,7 +281,7 @@ impl Reading<'_> {
                 return Err(SourceError::Incomplete("an archive begins in a file".to_owned()));
             };
             let name = arrived.name;
-            let Some(item) = share.remove(&name) else {
+            let Some(item) = travelers.remove(&name) else {
                 let text = format!("{} came unasked", String::from_utf8_lossy(&name));
                 return Err(SourceError::Incomplete(text));
             };
@@ -334,25 +327,6 @@ impl Reading<'_> {
     fn gathered(&self) -> MutexGuard<'_, Gathered> {
         self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Files in shares of about equal length, as many as are worth it.
-fn shares(travelers: Travelers) -> Vec<Travelers> {
-    if travelers.is_empty() {
-        return Vec::new();
-    }
-    let bytes: u64 = travelers.values().map(|item| item.metadata.size).sum();
-    let count = (bytes / SHARE_BYTES_MIN + 1).min(SHARES_MAX as u64) as usize;
-    let mut shares: Vec<(u64, Travelers)> = (0..count).map(|_| (0, Travelers::new())).collect();
-    let mut files: Vec<_> = travelers.into_iter().collect();
-    // The longest first, each to the share that has least: and by name, so that equal artifacts travel equally.
-    files.sort_by(|(one, a), (other, b)| b.metadata.size.cmp(&a.metadata.size).then_with(|| one.cmp(other)));
-    for (name, item) in files {
-        let smallest = shares.iter_mut().min_by_key(|(bytes, _)| *bytes).expect("there is one");
-        smallest.0 += item.metadata.size;
-        smallest.1.insert(name, item);
-    }
-    shares.into_iter().map(|(_, share)| share).filter(|share| !share.is_empty()).collect()
 }
 
 /// The root of a unit.

@@ -46,6 +46,8 @@ pub(super) struct State {
     pub(super) signs: usize,
     /// Files that travelled.
     pub(super) packed: usize,
+    /// Whether an archive is on its way: over one connection never a second.
+    pub(super) is_packing: bool,
 }
 
 impl FakePlatform {
@@ -221,6 +223,7 @@ impl Site for FakeSite {
 
     async fn pack(&self, _cx: &Context, made: &Made, names: &[Vec<u8>], to: mpsc::Sender<Bytes>) -> Result<()> {
         let pack = |state: &mut State| {
+            assert!(!std::mem::replace(&mut state.is_packing, true), "two archives share a connection");
             state.packed += names.len();
             let files = &state.store[made.artifact.name()];
             let mut archive = tar::Builder::new(Vec::new());
@@ -237,12 +240,12 @@ impl Site for FakeSite {
             archive.into_inner().unwrap()
         };
         let archive = self.call("pack", pack).await?;
+        let mut is_taken = true;
         for piece in archive.chunks(7000) {
-            if to.send(Bytes::copy_from_slice(piece)).await.is_err() {
-                return Err(SourceError::Incomplete("nobody takes what comes".to_owned()));
-            }
+            is_taken = is_taken && to.send(Bytes::copy_from_slice(piece)).await.is_ok();
         }
-        Ok(())
+        self.platform.state().is_packing = false;
+        is_taken.then_some(()).ok_or_else(|| SourceError::Incomplete("nobody takes what comes".to_owned()))
     }
 
     async fn unpack(&self, _cx: &Context, made: &Made, mut from: mpsc::Receiver<Bytes>) -> Result<()> {
