@@ -55,8 +55,9 @@ struct Inner {
 }
 
 impl Repository {
-    /// Makes a new repository. Refused where a config, a key or a snapshot is already: a lifecycle rule may have deleted
-    /// only the config of a repository full of data.
+    /// Makes a new repository, or ends what an interrupted run began with the same password. Refused where there is a
+    /// config, and where there is anything else that a repository keeps: a lifecycle rule may have deleted only the config
+    /// of one full of data.
     pub async fn create(
         storage: Arc<dyn Storage>,
         password: &SecretString,
@@ -64,16 +65,21 @@ impl Repository {
         env: Environment,
     ) -> Result<Self> {
         storage.prepare().await.act(|| "prepare the storage".into())?;
-        refuse_remains(&*storage).await?;
-        let bits: zeroize::Zeroizing<[u8; 64]> = zeroize::Zeroizing::new(env.random());
-        let master = MasterKey::from_random(&bits);
+        let begun = begun(&*storage, &env, password).await?;
+        let is_begun = begun.is_some();
+        let master = begun.unwrap_or_else(|| {
+            let bits: zeroize::Zeroizing<[u8; 64]> = zeroize::Zeroizing::new(env.random());
+            MasterKey::from_random(&bits)
+        });
         let polynomial = new.polynomial.unwrap_or_else(|| draw_polynomial(&env));
         let config = Config::new(RepositoryId(env.random()), polynomial);
         let mut sealed = Vec::new();
         seal::seal(&master, env.nonce(), &config.print(), &mut sealed);
         let sealed = Bytes::from(sealed);
-        key::write(&*storage, &env, &master, password, new.kdf).await?;
-        control::write(&*storage, &Control::Config, sealed.clone()).await?;
+        if !is_begun {
+            key::write(&*storage, &env, &master, password, new.kdf).await?;
+        }
+        control::replace(&*storage, &Control::Config, sealed.clone()).await?;
         storage.create(Handle::Config, sealed).await.map_err(|error| match error {
             onggi_storage::StorageError::AlreadyExists(handle) => RepoError::AlreadyExists(handle.to_string()),
             error => RepoError::Storage("create config".into(), error),
@@ -177,20 +183,32 @@ impl fmt::Debug for Repository {
     }
 }
 
-async fn refuse_remains(storage: &dyn Storage) -> Result<()> {
+/// What a repository consists of beside config and keys.
+const REMAINS: [FileType; 3] = [FileType::Snapshot, FileType::Index, FileType::Pack];
+
+/// The master key of a repository that was begun and has no config yet. Refuses the place where there is more.
+async fn begun(storage: &dyn Storage, env: &Environment, password: &SecretString) -> Result<Option<MasterKey>> {
     match storage.stat(Handle::Config).await {
         Ok(_) => return Err(RepoError::AlreadyExists("config".into())),
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error).act(|| "look for a config".into()),
     }
-    if let Some(id) = key::any(storage).await? {
-        return Err(RepoError::AlreadyExists(format!("no config, but key {id:.8}")));
+    for what in REMAINS {
+        match storage.list(what).try_next().await {
+            Ok(None) => {}
+            Ok(Some(file)) => return Err(RepoError::AlreadyExists(format!("no config, but {}", file.handle))),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error).act(|| "look for what is there".into()),
+        }
     }
-    match storage.list(FileType::Snapshot).try_next().await {
-        Ok(None) => Ok(()),
-        Ok(Some(file)) => Err(RepoError::AlreadyExists(format!("no config, but {}", file.handle))),
-        Err(error) if error.is_not_found() => Ok(()),
-        Err(error) => Err(error).act(|| "list snapshots".into()),
+    let Some(id) = key::any(storage).await? else { return Ok(None) };
+    match key::unlock(storage, env, password, None).await {
+        Ok(unlocked) => Ok(Some(unlocked.master)),
+        Err(RepoError::Storage(act, error)) => Err(RepoError::Storage(act, error)),
+        // Of somebody else, or torn.
+        Err(_) => {
+            Err(RepoError::AlreadyExists(format!("no config, but key {id:.8}, which this password does not open")))
+        }
     }
 }
 

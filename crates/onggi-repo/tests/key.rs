@@ -42,11 +42,30 @@ async fn nothing_is_created_over_remains() {
     back_up(&world.repo, &Files::new()).await.unwrap();
     assert_eq!(create_over(&world).await, "config");
     world.memory.remove(Handle::Config).await.unwrap();
-    assert!(create_over(&world).await.starts_with("no config, but key "));
-    for key in of(&world.memory, FileType::Key) {
-        world.memory.remove(key).await.unwrap();
+    for what in [FileType::Snapshot, FileType::Index, FileType::Pack] {
+        let remains = of(&world.memory, what);
+        assert_eq!(create_over(&world).await, format!("no config, but {}", remains[0]));
+        for file in remains {
+            world.memory.remove(file).await.unwrap();
+        }
     }
-    assert!(create_over(&world).await.starts_with("no config, but snapshot "));
+}
+
+#[tokio::test]
+async fn what_was_begun_is_ended_with_the_same_password_alone() {
+    let world = World::new().await;
+    world.memory.remove(Handle::Config).await.unwrap();
+    let create = async |password: SecretString| {
+        Repository::create(Arc::new(world.memory.clone()), &password, new(), env(&world.clock, "two")).await
+    };
+    match create(other_password()).await {
+        Err(RepoError::AlreadyExists(what)) => assert!(what.starts_with("no config, but key "), "{what}"),
+        other => panic!("{other:?}"),
+    }
+    let keys = of(&world.memory, FileType::Key);
+    let repo = create(password()).await.unwrap();
+    assert_eq!(of(&world.memory, FileType::Key), keys);
+    back_up(&repo, &Files::new()).await.unwrap();
 }
 
 #[tokio::test]
