@@ -198,12 +198,16 @@ impl Reading<'_> {
             }
         }
         let names: Vec<Vec<u8>> = travelers.keys().cloned().collect();
-        let arrived = self.carry(made, travelers).await?;
+        let asked: Vec<Vec<u8>> = unproved.iter().map(|(name, _)| name).chain(&names).cloned().collect();
+        // The machine hashes what it sends meanwhile, and both are waited for: what arrived is kept even if the other fails.
+        let (arrived, there) = tokio::join!(self.carry(made, travelers), self.hashed(made, &asked));
+        let (arrived, there) = (arrived?, there?);
         unproved.extend(names.into_iter().map(|name| {
             let sum = arrived.get(&member(&name)).cloned();
             (name, sum)
         }));
-        sums.extend(self.prove(made, &unproved).await?);
+        prove(&made.artifact, &unproved, &there)?;
+        sums.extend(there);
         self.arrived.prove(&made.artifact);
         let seen = sums.iter().filter_map(|(name, sum)| {
             let (length, time) = stats.get(name)?;
@@ -294,22 +298,9 @@ impl Reading<'_> {
         Ok(sums)
     }
 
-    /// Compares what is here with what the machine reads, and learns the sums of what was taken over.
-    async fn prove(&self, made: &Made, unproved: &Unproved) -> Result<Checksums> {
-        if unproved.is_empty() {
-            return Ok(Checksums::new());
-        }
-        let names: Vec<Vec<u8>> = unproved.iter().map(|(name, _)| name.clone()).collect();
-        let there = self.site.sums(self.cx, made, &names).await?;
-        for (name, expected) in unproved {
-            let name = member(name);
-            let proved = there.get(&name);
-            if proved.is_none() || expected.as_ref().is_some_and(|expected| Some(expected) != proved) {
-                let artifact = made.artifact.name();
-                return Err(SourceError::Incomplete(format!("checksums don't match for {name} of {artifact}")));
-            }
-        }
-        Ok(there)
+    /// What the machine reads of these files.
+    async fn hashed(&self, made: &Made, names: &[Vec<u8>]) -> Result<Checksums> {
+        if names.is_empty() { Ok(Checksums::new()) } else { self.site.sums(self.cx, made, names).await }
     }
 
     /// A job that keeps its data in a bucket stores only where they are.
@@ -327,6 +318,19 @@ impl Reading<'_> {
     fn gathered(&self) -> MutexGuard<'_, Gathered> {
         self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Compares what is here with what the machine reads.
+fn prove(artifact: &Artifact, unproved: &Unproved, there: &Checksums) -> Result<()> {
+    for (name, expected) in unproved {
+        let name = member(name);
+        let proved = there.get(&name);
+        if proved.is_none() || expected.as_ref().is_some_and(|expected| Some(expected) != proved) {
+            let artifact = artifact.name();
+            return Err(SourceError::Incomplete(format!("checksums don't match for {name} of {artifact}")));
+        }
+    }
+    Ok(())
 }
 
 /// The root of a unit.
