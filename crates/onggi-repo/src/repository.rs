@@ -76,10 +76,13 @@ impl Repository {
         let mut sealed = Vec::new();
         seal::seal(&master, env.nonce(), &config.print(), &mut sealed);
         let sealed = Bytes::from(sealed);
-        if !is_begun {
+        if is_begun {
+            // It may have got as far as the copy of its config. A new place has none, and may allow no removal.
+            control::remove(&*storage, &Control::Config).await?;
+        } else {
             key::write(&*storage, &env, &master, password, new.kdf).await?;
         }
-        control::replace(&*storage, &Control::Config, sealed.clone()).await?;
+        control::write(&*storage, &Control::Config, sealed.clone()).await?;
         storage.create(Handle::Config, sealed).await.map_err(|error| match error {
             onggi_storage::StorageError::AlreadyExists(handle) => RepoError::AlreadyExists(handle.to_string()),
             error => RepoError::Storage("create config".into(), error),
@@ -204,7 +207,7 @@ async fn begun(storage: &dyn Storage, env: &Environment, password: &SecretString
     let Some(id) = key::any(storage).await? else { return Ok(None) };
     match key::unlock(storage, env, password, None).await {
         Ok(unlocked) => Ok(Some(unlocked.master)),
-        Err(RepoError::Storage(act, error)) => Err(RepoError::Storage(act, error)),
+        Err(error @ RepoError::Storage(..)) => Err(error),
         // Of somebody else, or torn.
         Err(_) => {
             Err(RepoError::AlreadyExists(format!("no config, but key {id:.8}, which this password does not open")))

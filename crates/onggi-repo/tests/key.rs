@@ -4,7 +4,12 @@ mod common;
 
 use common::*;
 use onggi_repo::{LockKind, OpenOptions, RemoveKey, RepoError, Repository, Result, format::KdfCost};
-use onggi_storage::{FileId, FileType, Handle, OwnFolder, Storage, memory::Memory};
+use onggi_storage::{
+    FileId, FileType, Handle, OwnFolder, Storage,
+    faulty::{Failure, Fault, Faulty, Rule},
+    memory::Memory,
+    recording::CallKind,
+};
 use secrecy::SecretString;
 use std::{sync::Arc, time::Duration};
 
@@ -49,6 +54,14 @@ async fn nothing_is_created_over_remains() {
             world.memory.remove(file).await.unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn a_new_place_need_not_allow_removal() {
+    let world = World::new().await;
+    let denied = Rule::new(Fault::Error(Failure::Denied)).on(CallKind::Remove).always();
+    let storage = Arc::new(Faulty::new(Arc::new(Memory::new())).with(denied));
+    Repository::create(storage, &password(), new(), env(&world.clock, "two")).await.unwrap();
 }
 
 #[tokio::test]
