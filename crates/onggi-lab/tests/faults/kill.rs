@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::rig::{Rig, assert_same, output, runs, skip, succeed, write_password};
+use crate::rig::{Rig, output, runs, skip, succeed, write_password};
 
 /// What changes files. Of each, the first calls are hit: a small backup makes no more.
 const CALLS: [(&str, u64); 7] = [
@@ -111,9 +111,7 @@ fn a_killed_forget_keeps_what_it_was_to_keep() {
     let Some(mut killer) = Killer::new("forget", 3) else { return };
     let mut rig = Rig::new(4, None);
     for _ in 0..killer.runs {
-        rig.change();
-        let done = output(rig.backup());
-        rig.acknowledge(&done);
+        rig.store_change();
         let forget = rig.forgetting_all_but(1);
         let (_, at) = killer.kill(&mut rig, &forget);
         rig.check(&at);
@@ -126,9 +124,7 @@ fn a_killed_prune_loses_nothing_and_can_be_repeated() {
     let mut rig = Rig::new(2, None);
     for _ in 0..killer.runs {
         for _ in 0..2 {
-            rig.change();
-            let done = output(rig.backup());
-            rig.acknowledge(&done);
+            rig.store_change();
         }
         rig.forget_all_but(2);
         let prune = rig.command(&["repository", "prune", "--instant", "--max-unused", "0"]);
@@ -144,9 +140,7 @@ fn a_killed_copy_is_ended_by_the_next() {
     let there = rig.beside("copies of the repository");
     succeed(rig.command_at(&there, &["init"]));
     for run in 0..killer.runs {
-        rig.change();
-        let done = output(rig.backup());
-        rig.acknowledge(&done);
+        rig.store_change();
         let mut copy = rig.command_at(&there, &["copy", "run", "--from"]);
         copy.arg(&rig.repository);
         let (_, at) = killer.kill(&mut rig, &copy);
@@ -157,10 +151,7 @@ fn a_killed_copy_is_ended_by_the_next() {
         let copies = rig.snapshots_at(&there);
         let of_it: Vec<_> = copies.iter().filter(|one| one["original"] == id.as_str()).collect();
         assert_eq!(of_it.len(), 1, "{at}: {id} is there once: {copies:?}");
-        let target = rig.beside("restored");
-        succeed(rig.restore_from(&there, of_it[0]["id"].as_str().unwrap(), &target));
-        assert_same(&held, &target, &at);
-        fs::remove_dir_all(&target).unwrap();
+        rig.check_restore(&there, of_it[0]["id"].as_str().unwrap(), &held, &at);
         if run % 10 == 9 {
             rig.forget_all_but(4);
         }
@@ -191,9 +182,7 @@ fn a_killed_restore_leaves_only_whole_files_and_is_ended_by_the_next() {
     killer.calls = &CALLS_OF_A_RESTORE;
     let mut rig = Rig::new(7, None);
     for _ in 0..killer.runs {
-        rig.change();
-        let done = output(rig.backup());
-        rig.acknowledge(&done);
+        rig.store_change();
         let (id, held) = rig.drawn();
         let target = rig.beside("restored");
         let restore = rig.restore_from(&rig.repository, &id, &target);
@@ -210,9 +199,7 @@ fn a_killed_restore_leaves_only_whole_files_and_is_ended_by_the_next() {
                 assert!(fs::read(entry.path()).unwrap() == whole, "{at}: {:?} is not whole", entry.path());
             }
         }
-        succeed(restore);
-        assert_same(&held, &target, &at);
-        fs::remove_dir_all(&target).unwrap();
+        rig.check_restore(&rig.repository, &id, &held, &at);
         rig.verify_at(&rig.repository, &at);
         rig.forget_all_but(3);
     }

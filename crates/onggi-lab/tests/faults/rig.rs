@@ -27,9 +27,7 @@ impl Rig {
         write_password(&folder.path().join("password"), "a password for a test");
         let mut rig = Self { folder, repository, noise: Random::new(seed), acknowledged: BTreeMap::new(), turn: 0 };
         succeed(rig.command(&["init"]));
-        rig.change();
-        let command = rig.backup();
-        rig.acknowledge(&output(command));
+        rig.store_change();
         assert_eq!(rig.acknowledged.len(), 1);
         rig
     }
@@ -56,6 +54,13 @@ impl Rig {
         }
         let doomed = source.join(format!("folder/file {}", self.noise.below(20)));
         fs::remove_file(doomed).ok();
+    }
+
+    /// Changes the source and stores it.
+    pub fn store_change(&mut self) {
+        self.change();
+        let done = output(self.backup());
+        self.acknowledge(&done);
     }
 
     /// A place beside the repository.
@@ -159,20 +164,20 @@ impl Rig {
         assert!(again.status.success(), "{at}: again: {}\n{}", again.status, String::from_utf8_lossy(&again.stderr));
         self.acknowledge(&again);
         let (id, copy) = self.drawn();
+        self.check_restore(&self.repository, &id, &copy, at);
+    }
+
+    /// Insists that a snapshot restores to what was copied, whatever of it lies in `restored` already.
+    #[track_caller]
+    pub fn check_restore(&self, repository: &Path, id: &str, copy: &Path, at: &str) {
         let target = self.beside("restored");
-        succeed(self.restore_from(&self.repository, &id, &target));
-        assert_same(&copy, &target, at);
+        succeed(self.restore_from(repository, id, &target));
+        let mut differences = compare(copy, &target, Aspects { owners: false, ..Aspects::ALL }).unwrap();
+        // The target itself is the operator's and keeps its own time.
+        differences.retain(|difference| !difference.path.as_os_str().is_empty());
+        assert!(differences.is_empty(), "{at}: {differences:?}");
         fs::remove_dir_all(&target).unwrap();
     }
-}
-
-/// Insists that what was restored is what was copied.
-#[track_caller]
-pub fn assert_same(copy: &Path, target: &Path, at: &str) {
-    let mut differences = compare(copy, target, Aspects { owners: false, ..Aspects::ALL }).unwrap();
-    // The target itself is the operator's and keeps its own time.
-    differences.retain(|difference| !difference.path.as_os_str().is_empty());
-    assert!(differences.is_empty(), "{at}: {differences:?}");
 }
 
 /// Runs a command and insists that it ends well.
