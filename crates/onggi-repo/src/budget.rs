@@ -116,8 +116,8 @@ struct Free {
     bytes_max: usize,
 }
 
-/// Smaller ones come from the allocator, which keeps them itself.
-const SMALL: usize = 64 << 10;
+/// Smaller ones come from the allocator, which has them at hand without a lock.
+const SMALL: usize = 1 << 10;
 const CLASSES: usize = usize::BITS as usize;
 
 impl BufferPool {

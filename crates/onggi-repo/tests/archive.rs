@@ -7,7 +7,7 @@ mod common;
 
 use common::*;
 use onggi_repo::{
-    Archive, ArchiveOptions, Cutting, Lock, LockKind, OpenOptions, RepoError, Repository, Unlock, WriteBudget,
+    Archive, ArchiveOptions, Cutting, Lock, LockKind, OpenOptions, RepoError, Repository, Unlock,
     archive::{id_of_zeros, is_unchanged},
     format::{BlobId, BlobKind, IndexFile, IndexPack, Node},
 };
@@ -283,33 +283,6 @@ async fn items_come_in_any_order_but_once() {
     assert_eq!(names, [b"d".as_slice(), b"d/e", b"d/e/f", b"x"]);
     assert_eq!(nodes[b"d".as_slice()].permissions(), 0o755, "never described");
     assert_eq!(nodes[b"d/e".as_slice()].mtime, mtime());
-}
-
-#[tokio::test]
-async fn directories_beyond_their_memory_are_spilled() {
-    let world = World::new().await;
-    let folder = tempfile::tempdir().unwrap();
-    let files: Files = (0..500).map(|i| (format!("d{}/f{i:03}", i % 3).into_bytes(), Some(vec![1; i]))).collect();
-    let plain = back_up(&world.repo, &files).await.unwrap();
-    let budget = WriteBudget { trees: 10_000, ..WriteBudget::STANDARD };
-    let options = ArchiveOptions { budget, spill: Some(folder.path().into()), ..ArchiveOptions::default() };
-    let spilled = back_up_with(&world.repo, options, &files).await.unwrap();
-    assert_eq!(spilled.snapshot.tree, plain.snapshot.tree);
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the spill file has no name");
-}
-
-#[tokio::test]
-async fn little_memory_is_enough() {
-    let world = World::new().await;
-    let budget = WriteBudget { windows: 1 << 20, packs: 1 << 20, trees: 1 << 10 };
-    let files: Files = (0..12).map(|i| (vec![b'a' + i], Some(noise(u64::from(i), 3_000_000)))).collect();
-    let options = ArchiveOptions { budget, ..ArchiveOptions::default() };
-    let (archive, _lock) = begin(&world.repo, options).await;
-    futures::future::try_join_all(files.iter().map(|(path, bytes)| put_file(&archive, path, bytes.as_ref().unwrap())))
-        .await
-        .unwrap();
-    let done = archive.finish().await.unwrap().commit(draft()).await.unwrap();
-    assert_eq!(read_all(&world.repo, done.snapshot.tree).await.unwrap(), files);
 }
 
 #[tokio::test]

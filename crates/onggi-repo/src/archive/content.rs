@@ -3,6 +3,7 @@
 use super::{
     chunk::{Chunk, ChunkJob},
     cut::{Rule, Scan, Stream},
+    gather::Gathered,
     seal::{Plain, store},
     shared::{Claim, Shared, Work},
     stats::add,
@@ -125,6 +126,10 @@ impl ContentWriter {
             // It was announced as short and is not.
             self.slot = Some(self.shared.windows.slot().await.map_err(|Closed| self.shared.first_failure())?);
         }
+        if let Some(window) = self.shared.windows.try_take(length) {
+            return Ok(window);
+        }
+        let _waiting = Gathered::wait(&self.shared);
         self.shared.windows.take(self.slot.as_ref(), length).await.map_err(|Closed| self.shared.first_failure())
     }
 
@@ -210,6 +215,7 @@ impl ContentWriter {
 
     /// Waits until something is known, asking again after every step of the jobs. Fails when the archive does.
     async fn known<T>(&self, ask: impl Fn(&Inner) -> Option<T>) -> Result<T> {
+        let _waiting = Gathered::wait(&self.shared);
         loop {
             let (progress, changed) = (self.state.progress.notified(), self.shared.changed.notified());
             tokio::pin!(progress, changed);
@@ -356,8 +362,7 @@ impl ContentState {
         }
         Self::complete(shared, inner);
         for job in jobs {
-            let owner = Arc::clone(shared);
-            shared.repo.env().compute.spawn(move || job.run(&owner));
+            Gathered::add(shared, job);
         }
     }
 

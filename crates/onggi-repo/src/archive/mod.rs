@@ -14,6 +14,7 @@ mod commit;
 mod content;
 mod cut;
 mod directory;
+mod gather;
 mod journal;
 mod packer;
 mod parent;
@@ -44,6 +45,7 @@ use crate::{
     task::Task,
 };
 use builder::{Builder, Complete};
+use gather::{Emptied, Gathered};
 use journal::{Earlier, Journal};
 use packer::Packer;
 use parent::Parents;
@@ -99,6 +101,7 @@ pub struct Archive {
     parent: Option<SnapshotId>,
     started: jiff::Timestamp,
     tasks: Vec<Task>,
+    _emptied: Emptied,
 }
 
 impl Archive {
@@ -128,7 +131,8 @@ impl Archive {
         adopt(&shared, stored.unwrap_or_default()).await?;
         let parents = Parents::new(repo, roots, earlier);
         let started = repo.env().clock.now();
-        Ok(Self { shared, parents, parent: options.parents.first().copied(), started, tasks })
+        let parent = options.parents.first().copied();
+        Ok(Self { _emptied: Emptied(Arc::clone(&shared)), shared, parents, parent, started, tasks })
     }
 
     /// What the journal of an interrupted run or a parent snapshot has at a path (components joined by `/`).
@@ -233,6 +237,8 @@ impl Archive {
 
     /// Stores and announces what was found new so far, so that an interruption after this loses none of it.
     pub async fn flush(&self) -> Result<()> {
+        // what was read last is still on its way to a pack
+        self.shared.wait_until(Shared::is_idle).await?;
         packer::close_all(&self.shared);
         self.shared.wait_until(Shared::has_stored_all).await?;
         upload::announce(&self.shared).await
@@ -288,6 +294,7 @@ fn share(
         packs: ByteBudget::new(options.budget.packs),
         run: RunTable::new(),
         used: UsedPacks::new(index.all_packs().len()),
+        gathered: Gathered::default(),
         packer: Packer::new(options.budget.packs),
         waiting,
         uploads,

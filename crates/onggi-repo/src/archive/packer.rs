@@ -66,19 +66,18 @@ impl Packer {
     }
 }
 
-/// Puts a sealed blob into an open pack, and sends packs on their way that are full.
+/// Puts a sealed blob into the open pack that was drawn by lot, and sends packs on their way that are full. A byte of the
+/// blob's nonce serves as the lot: it is random, and who sees the storage sees both.
 pub(super) fn add(
     shared: &Arc<Shared>,
-    kind: BlobKind,
-    id: BlobId,
-    sealed: &[u8],
-    uncompressed_length: Option<u32>,
+    (kind, id): (BlobKind, BlobId),
+    (sealed, uncompressed_length): (&[u8], Option<u32>),
+    draw: usize,
     permit: Permit,
 ) {
     let packer = &shared.packer;
     let target = packer.target(kind);
-    let which = onggi_storage::clock::random_below(&*shared.repo.env().clock, OPEN as u64) as usize;
-    let slot = &packer.open[usize::from(kind == BlobKind::Tree)][which];
+    let slot = &packer.open[usize::from(kind == BlobKind::Tree)][draw % OPEN];
     let mut open = lock(slot);
     let full = open.take_if(|pack| pack.room(target) < sealed.len() + HEADER_ENTRY);
     if let Some(pack) = &full {

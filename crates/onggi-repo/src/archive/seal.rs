@@ -93,6 +93,7 @@ fn seal(shared: &Arc<Shared>, job: SealJob, mut permit: Permit) {
     };
     let mut sealed = shared.pool.take(length + length / 128 + 1024);
     let (key, nonce) = (shared.repo.master(), shared.repo.env().nonce());
+    let draw = usize::from(nonce[0]);
     let blob = blob::encode_blob_in(std::mem::take(&mut sealed), key, nonce, kind, plaintext, shared.compression);
     drop((joint, plain));
     let proof = if blob.uncompressed_length.is_some() { (blob.bytes.len(), length) } else { (0, 0) };
@@ -105,7 +106,7 @@ fn seal(shared: &Arc<Shared>, job: SealJob, mut permit: Permit) {
     drop((scratch, proof));
     permit.shrink(sealed.len());
     add(&shared.counters.data_added_packed, sealed.len() as u64);
-    packer::add(shared, kind, id, &sealed, blob.uncompressed_length, permit);
+    packer::add(shared, (kind, id), (&sealed, blob.uncompressed_length), draw, permit);
     drop(work);
     shared.changed.notify_waiters();
 }

@@ -2,6 +2,7 @@
 
 use super::{
     builder::Builder,
+    gather::Gathered,
     journal::Journal,
     packer::Packer,
     run::{RunTable, UsedPacks},
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     pub packs: ByteBudget,
     pub run: RunTable,
     pub used: UsedPacks,
+    pub gathered: Gathered,
     pub packer: Packer,
     pub waiting: mpsc::UnboundedSender<SealJob>,
     pub uploads: mpsc::UnboundedSender<Upload>,
@@ -93,6 +95,7 @@ impl Shared {
         self.failure.is_failed.store(true, Ordering::Release);
         self.windows.close();
         self.packs.close();
+        self.gathered.clear();
         self.changed.notify_waiters();
     }
 
@@ -143,7 +146,8 @@ impl Shared {
     }
 
     /// Waits until `is_so`, asking again after every change. Fails when the archive does.
-    pub async fn wait_until(&self, is_so: impl Fn(&Self) -> bool) -> Result<()> {
+    pub async fn wait_until(self: &Arc<Self>, is_so: impl Fn(&Self) -> bool) -> Result<()> {
+        let _waiting = Gathered::wait(self);
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);

@@ -96,17 +96,22 @@ impl Windows {
         Ok(Slot { reserve, free: Arc::clone(&self.free), _permit: permit })
     }
 
-    /// A buffer of that length, at most `WINDOW_MAX`.
+    /// A buffer of that length, at most `WINDOW_MAX`, if memory is free now.
+    pub fn try_take(&self, length: usize) -> Option<Window> {
+        let length = length.min(WINDOW_MAX);
+        self.common.try_take(BufferPool::cost(length)).map(|permit| self.window(length, permit))
+    }
+
+    /// The same, when memory is free.
     pub async fn take(&self, slot: Option<&Slot>, length: usize) -> Result<Window, Closed> {
         let length = length.min(WINDOW_MAX);
-        let cost = BufferPool::cost(length);
-        let permit = match (slot, self.common.try_take(cost)) {
-            (_, Some(permit)) => permit,
-            (Some(slot), None) => self.reserves[slot.reserve].take(cost).await?,
-            (None, None) => self.common.take(cost).await?,
-        };
-        let buffer = self.pool.take_full(length);
-        Ok(Window { buffer, _permit: permit })
+        let budget = slot.map_or(&self.common, |slot| &self.reserves[slot.reserve]);
+        let permit = budget.take(BufferPool::cost(length)).await?;
+        Ok(self.window(length, permit))
+    }
+
+    fn window(&self, length: usize, permit: Permit) -> Window {
+        Window { buffer: self.pool.take_full(length), _permit: permit }
     }
 
     pub fn close(&self) {
