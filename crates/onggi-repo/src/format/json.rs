@@ -18,49 +18,53 @@ impl<'a> Object<'a> {
         Self { out, separator: b'{' }
     }
 
-    /// Starts a field; the caller writes its value to the buffer.
-    pub(super) fn key(&mut self, key: &str) -> &mut Vec<u8> {
-        self.out.push(self.separator);
+    /// Starts a field of the format, whose name needs no escape; the caller writes its value to the buffer.
+    pub(super) fn key(&mut self, key: &'static str) -> &mut Vec<u8> {
+        self.out.extend_from_slice(&[self.separator, b'"']);
         self.separator = b',';
-        write_string(self.out, key.as_bytes());
-        self.out.push(b':');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
         self.out
     }
 
-    pub(super) fn string(&mut self, key: &str, text: impl AsRef<[u8]>) {
+    pub(super) fn string(&mut self, key: &'static str, text: impl AsRef<[u8]>) {
         write_string(self.key(key), text.as_ref());
     }
 
     /// A field left out when empty.
-    pub(super) fn string_if_any(&mut self, key: &str, text: &str) {
+    pub(super) fn string_if_any(&mut self, key: &'static str, text: &str) {
         if !text.is_empty() {
             self.string(key, text);
         }
     }
 
     /// A value whose text needs no escape: an id, a time.
-    pub(super) fn plain(&mut self, key: &str, value: impl Display) {
+    pub(super) fn plain(&mut self, key: &'static str, value: impl Display) {
         write_plain(self.key(key), value);
     }
 
-    pub(super) fn number(&mut self, key: &str, number: u64) {
+    pub(super) fn number(&mut self, key: &'static str, number: u64) {
         write_number(self.key(key), number);
     }
 
     /// A field left out when zero.
-    pub(super) fn number_if_any(&mut self, key: &str, number: u64) {
+    pub(super) fn number_if_any(&mut self, key: &'static str, number: u64) {
         if number != 0 {
             self.number(key, number);
         }
     }
 
-    pub(super) fn list<T>(&mut self, key: &str, items: &[T], write: impl FnMut(&mut Vec<u8>, &T)) {
+    pub(super) fn list<T>(&mut self, key: &'static str, items: &[T], write: impl FnMut(&mut Vec<u8>, &T)) {
         write_list(self.key(key), items, write);
     }
 
     pub(super) fn unknown(&mut self, unknown: &Unknown) {
         for (key, value) in unknown {
-            write_value(self.key(key), value);
+            self.out.push(self.separator);
+            self.separator = b',';
+            write_string(self.out, key.as_bytes());
+            self.out.push(b':');
+            write_value(self.out, value);
         }
     }
 
@@ -84,7 +88,7 @@ pub(super) fn write_list<T>(out: &mut Vec<u8>, items: &[T], mut write: impl FnMu
 }
 
 pub(super) fn write_number(out: &mut Vec<u8>, number: u64) {
-    write_display(out, number);
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 pub(super) fn write_plain(out: &mut Vec<u8>, value: impl Display) {
@@ -107,6 +111,10 @@ fn write_display(out: &mut Vec<u8>, value: impl Display) {
 /// Writes bytes as a string; each byte that is not UTF-8 becomes `\ufffd`.
 pub(super) fn write_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        write_text(out, text);
+        return out.push(b'"');
+    }
     for chunk in bytes.utf8_chunks() {
         write_text(out, chunk.valid());
         for _ in chunk.invalid() {

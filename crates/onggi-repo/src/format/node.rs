@@ -10,7 +10,7 @@ use super::{
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -301,8 +301,8 @@ impl<'de> de::Visitor<'de> for NodeVisitor {
         let mut extra = NodeExtra::default();
         (node.mode, node.content) = (0, None);
         let (mut raw_target, mut has_name) = (None, false);
-        while let Some(key) = map.next_key::<String>()? {
-            match key.as_str() {
+        while let Some(Key(key)) = map.next_key()? {
+            match &*key {
                 "name" => {
                     let quoted: String = map.next_value()?;
                     node.name =
@@ -314,8 +314,8 @@ impl<'de> de::Visitor<'de> for NodeVisitor {
                 "generic_attributes" => extra.generic_attributes = map.next_value()?,
                 "error" => extra.error = map.next_value()?,
                 _ => {
-                    if let Some(key) = take_field(&mut node, key, &mut map)? {
-                        extra.unknown.insert(key, map.next_value()?);
+                    if !take_field(&mut node, &key, &mut map)? {
+                        extra.unknown.insert(key.into_owned(), map.next_value()?);
                     }
                 }
             }
@@ -331,13 +331,36 @@ impl<'de> de::Visitor<'de> for NodeVisitor {
     }
 }
 
-/// Reads a field that goes into the node as it is; gives the key back if it is none of them.
-fn take_field<'de, A: de::MapAccess<'de>>(
-    node: &mut Node,
-    key: String,
-    map: &mut A,
-) -> Result<Option<String>, A::Error> {
-    match key.as_str() {
+/// The name of a field, copied only where it has escapes.
+struct Key<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+struct KeyVisitor;
+
+impl<'de> de::Visitor<'de> for KeyVisitor {
+    type Value = Key<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a field")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
+        Ok(Key(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
+        Ok(Key(Cow::Owned(text.to_owned())))
+    }
+}
+
+/// Reads a field that goes into the node as it is; `false`: it is none of them.
+fn take_field<'de, A: de::MapAccess<'de>>(node: &mut Node, key: &str, map: &mut A) -> Result<bool, A::Error> {
+    match key {
         "type" => node.kind = NodeKind::of_word(map.next_value()?),
         "mode" => node.mode = map.next_value()?,
         "mtime" => node.mtime = map.next_value()?,
@@ -355,9 +378,9 @@ fn take_field<'de, A: de::MapAccess<'de>>(
         "device" => node.device = map.next_value()?,
         "content" => node.content = map.next_value()?,
         "subtree" => node.subtree = map.next_value()?,
-        _ => return Ok(Some(key)),
+        _ => return Ok(false),
     }
-    Ok(None)
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -70,9 +70,16 @@ impl fmt::Display for Time {
             civil = civil.with().year(0).build().unwrap_or(civil);
         }
         let (date, time) = (civil.date(), civil.time());
-        write!(f, "{:04}-{:02}-{:02}T", date.year(), date.month(), date.day())?;
-        write!(f, "{:02}:{:02}:{:02}", time.hour(), time.minute(), time.second())?;
-        write_fraction(f, time.subsec_nanosecond().unsigned_abs())?;
+        let (century, year) = (date.year() / 100, date.year() % 100);
+        let fields = [century, year, date.month().into(), date.day().into()];
+        let fields = fields.into_iter().chain([time.hour(), time.minute(), time.second()].map(i16::from));
+        // written as often as there are files, three times each
+        let mut text = *b"0000-00-00T00:00:00.000000000";
+        for (at, field) in [0, 2, 5, 8, 11, 14, 17].into_iter().zip(fields) {
+            write_digits(&mut text[at..at + 2], field.unsigned_abs().into());
+        }
+        write_digits(&mut text[20..], time.subsec_nanosecond().unsigned_abs());
+        f.write_str(without_zeros(&text))?;
         let minutes = self.offset / 60;
         if minutes == 0 {
             return f.write_str("Z");
@@ -82,16 +89,20 @@ impl fmt::Display for Time {
     }
 }
 
-fn write_fraction(f: &mut fmt::Formatter<'_>, nanoseconds: u32) -> fmt::Result {
-    if nanoseconds == 0 {
-        return Ok(());
+/// Fills a field with the last digits of a number.
+fn write_digits(field: &mut [u8], number: u32) {
+    let mut left = number;
+    for digit in field.iter_mut().rev() {
+        *digit = b'0' + (left % 10) as u8;
+        left /= 10;
     }
-    let (mut value, mut digits) = (nanoseconds, 9);
-    while value % 10 == 0 {
-        value /= 10;
-        digits -= 1;
-    }
-    write!(f, ".{value:0digits$}")
+}
+
+/// Without the zeros at the end of the fraction, and without a fraction that has no other digits.
+fn without_zeros(text: &[u8]) -> &str {
+    let end = text.iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
+    let text = text[..end].strip_suffix(b".").unwrap_or(&text[..end]);
+    std::str::from_utf8(text).expect("digits are ASCII")
 }
 
 impl FromStr for Time {
