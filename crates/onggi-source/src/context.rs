@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -261,6 +262,13 @@ impl Context {
     /// Awaits work that may be dropped half-way, such as reading from a child or a socket, but not longer than the run
     /// is wanted.
     pub async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Stop> {
+        tokio::pin!(work);
+        // what need not wait needs nobody who watches
+        if self.stops.iter().all(|stop| stop.borrow().is_none())
+            && let Poll::Ready(done) = futures::poll!(work.as_mut())
+        {
+            return Ok(done);
+        }
         let deadline = async {
             match self.deadline {
                 Some((at, _)) => self.world.reach(at).await,

@@ -199,24 +199,28 @@ impl<'a> Sink<'a> {
             counter.add(1);
             return Ok(pushed);
         }
-        self.take_file(item, content, new, parent).await
+        let same = parent.as_ref().filter(|parent| self.is_same(&item, &new, parent));
+        let proves = same.is_some_and(|parent| self.is_proved(&item, parent));
+        let new = match same.filter(|_| !proves) {
+            None => new,
+            Some(same) => match self.keep(&item, new, same).await? {
+                None => return Ok(Pushed::Unmodified),
+                Some(node) => node,
+            },
+        };
+        // what reading takes in memory is not taken for the many files that are not read
+        Box::pin(self.take_file(item, content, new, (parent, proves))).await
     }
 
+    /// Reads a file. `proves`: the parent stands for it if the source shows that it is what the parent has.
     async fn take_file(
         &self,
         item: Item,
         mut content: Content<'_>,
         mut new: Node,
-        parent: Option<ParentNode>,
+        (parent, proves): (Option<ParentNode>, bool),
     ) -> Result<Pushed> {
-        let same = parent.as_ref().filter(|parent| self.is_same(&item, &new, parent));
-        let proved = same.filter(|parent| self.is_proved(&item, parent));
-        if let (Some(same), None) = (same, proved) {
-            match self.keep(&item, new, same).await? {
-                None => return Ok(Pushed::Unmodified),
-                Some(node) => new = node,
-            }
-        }
+        let proved = parent.as_ref().filter(|_| proves);
         let token = parent.as_ref().and_then(|parent| self.token(&item, parent));
         let (mut before, mut trail) = (Before::new(&self.reader, parent.as_deref(), token), Trail::new(&item));
         // A parent that has lost a part proves nothing.

@@ -48,9 +48,7 @@ impl Builder {
 
     /// Adds an item that is whole.
     pub fn put(&mut self, path: &[u8], node: &Node) -> Result<()> {
-        let (parent, name) = self.vacant(path)?;
-        let entry = Entry::Rendered(render(node));
-        self.set(parent, name, entry)
+        self.add(path, Entry::Rendered(render(node)))
     }
 
     /// Adds a directory's metadata. The directory itself may be there already: open, left, being sealed, or sealed.
@@ -79,10 +77,7 @@ impl Builder {
 
     /// Adds a file whose content is still to come.
     pub fn put_waiting(&mut self, path: &[u8], node: Node) -> Result<()> {
-        let (parent, name) = self.vacant(path)?;
-        self.set(parent, name, Entry::Waiting(Box::new(node)))?;
-        self.directory(parent)?.waiting += 1;
-        Ok(())
+        self.add(path, Entry::Waiting(Box::new(node)))
     }
 
     /// A file's content is known. Returns the file's JSON, and its directory if that makes it complete.
@@ -143,14 +138,15 @@ impl Builder {
         Some(Complete { path, directory })
     }
 
-    /// Splits a path whose name is not taken, with its directory open.
-    fn vacant<'a>(&mut self, path: &'a [u8]) -> Result<(&'a [u8], &'a [u8])> {
+    /// Adds an entry whose name is not taken.
+    fn add(&mut self, path: &[u8], entry: Entry) -> Result<()> {
         let (parent, name) = split(path)?;
-        self.open(parent)?;
-        if self.directory(parent)?.entry(name).is_some() {
-            return Err(duplicate(path));
+        if self.directories.get(parent).is_none_or(|directory| directory.is_left) {
+            self.open(parent)?;
         }
-        Ok((parent, name))
+        let added = self.directory(parent)?.add(name, entry);
+        self.bytes += added.ok_or_else(|| duplicate(path))?;
+        self.spill_surplus()
     }
 
     /// Makes a directory take entries, and those above it.
@@ -181,9 +177,13 @@ impl Builder {
         self.directories.get_mut(path).ok_or_else(|| left(path))
     }
 
-    /// Sets an entry, and spills when that is too much.
+    /// Sets an entry.
     fn set(&mut self, parent: &[u8], name: &[u8], entry: Entry) -> Result<()> {
         self.bytes += self.directory(parent)?.set(name, entry);
+        self.spill_surplus()
+    }
+
+    fn spill_surplus(&mut self) -> Result<()> {
         while self.bytes > self.bytes_max && self.spill_folder.is_some() {
             self.spill_largest()?;
         }

@@ -5,7 +5,7 @@ use crate::{
     format::{BlobId, Node, NodeKind, Time},
     scratch::Scratch,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 
 /// A directory that takes entries.
 #[derive(Default)]
@@ -39,6 +39,13 @@ pub(super) enum Entry {
     Spilled { at: u64, length: u32 },
 }
 
+impl Entry {
+    /// Bytes of its rendering in memory.
+    fn size(&self) -> usize {
+        if let Self::Rendered(json) = self { json.len() } else { 0 }
+    }
+}
+
 impl Directory {
     /// Whether it can be sealed.
     pub fn is_complete(&self) -> bool {
@@ -49,9 +56,19 @@ impl Directory {
         self.entries.get(name)
     }
 
+    /// Adds an entry, and returns by how many bytes of memory it grew; `None`: there is one of that name.
+    pub fn add(&mut self, name: &[u8], entry: Entry) -> Option<usize> {
+        let btree_map::Entry::Vacant(place) = self.entries.entry(name.into()) else { return None };
+        let size = entry.size();
+        self.waiting += usize::from(matches!(entry, Entry::Waiting(_)));
+        place.insert(entry);
+        self.bytes += size;
+        Some(size)
+    }
+
     /// Adds or replaces an entry, and returns by how many bytes of memory it grew.
     pub fn set(&mut self, name: &[u8], entry: Entry) -> usize {
-        let size = if let Entry::Rendered(json) = &entry { json.len() } else { 0 };
+        let size = entry.size();
         self.entries.insert(name.into(), entry);
         self.bytes += size;
         size

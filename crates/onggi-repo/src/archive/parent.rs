@@ -13,7 +13,10 @@ use crate::{
 use std::{
     collections::{HashMap, VecDeque},
     ops::Deref,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 use tokio::sync::OnceCell;
 
@@ -81,20 +84,27 @@ pub(super) struct Parents {
     directories: Mutex<Directories>,
 }
 
-/// Of a parent's directory: its number, and its path.
-type Key = (usize, Vec<u8>);
-/// Filled by the first of those who ask at once; the others wait for it.
-type Place = Arc<OnceCell<Option<Arc<Tree>>>>;
+/// A directory of a parent.
+#[derive(Default)]
+struct Place {
+    /// Filled by the first of those who ask at once; the others wait for it.
+    tree: OnceCell<Option<Arc<Tree>>>,
+    /// Behind the node that was found last: a walk asks for all names in their order.
+    next: AtomicUsize,
+}
 
 #[derive(Default)]
 struct Directories {
-    trees: HashMap<Key, Place>,
-    order: VecDeque<Key>,
+    /// Of each parent, by path.
+    trees: Vec<HashMap<Vec<u8>, Arc<Place>>>,
+    order: VecDeque<(usize, Vec<u8>)>,
 }
 
 impl Parents {
     pub fn new(repo: &Repository, roots: Vec<BlobId>, earlier: Option<Earlier>) -> Self {
-        Self { repo: repo.clone(), roots, earlier, directories: Mutex::default() }
+        let trees = roots.iter().map(|_| HashMap::new()).collect();
+        let directories = Mutex::new(Directories { trees, order: VecDeque::new() });
+        Self { repo: repo.clone(), roots, earlier, directories }
     }
 
     /// The node at a path.
@@ -104,10 +114,12 @@ impl Parents {
         }
         let (directory, name) = split(path).ok()?;
         for root in 0..self.roots.len() {
-            if let Some(tree) = self.tree(root, directory).await
-                && let Some(index) = position(&tree, name)
+            let place = self.place(root, directory).await;
+            if let Some(Some(tree)) = place.tree.get()
+                && let Some(index) = position(tree, name, place.next.load(Ordering::Relaxed))
             {
-                return Some(ParentNode(Found::InTree(tree, index)));
+                place.next.store(index + 1, Ordering::Relaxed);
+                return Some(ParentNode(Found::InTree(Arc::clone(tree), index)));
             }
         }
         None
@@ -118,10 +130,11 @@ impl Parents {
         self.earlier.as_ref().map(|earlier| earlier.checkpoint(path, token)).unwrap_or_default()
     }
 
-    /// The tree of a directory in one parent.
-    async fn tree(&self, root: usize, path: &[u8]) -> Option<Arc<Tree>> {
-        let place = self.directories().place((root, path));
-        place.get_or_init(|| self.look_up(root, path)).await.clone()
+    /// A directory in one parent, with its tree.
+    async fn place(&self, root: usize, path: &[u8]) -> Arc<Place> {
+        let place = self.directories().place(root, path);
+        place.tree.get_or_init(|| self.look_up(root, path)).await;
+        place
     }
 
     async fn look_up(&self, root: usize, path: &[u8]) -> Option<Arc<Tree>> {
@@ -129,8 +142,9 @@ impl Parents {
             self.roots[root]
         } else {
             let (parent, name) = split(path).ok()?;
-            let above = Box::pin(self.tree(root, parent)).await?;
-            above.nodes()[position(&above, name)?].subtree?
+            let above = Box::pin(self.place(root, parent)).await;
+            let above = above.tree.get()?.as_ref()?;
+            above.nodes()[position(above, name, 0)?].subtree?
         };
         self.load(id).await
     }
@@ -156,24 +170,26 @@ impl Parents {
 
 impl Directories {
     /// Where a directory's tree is or will be.
-    fn place(&mut self, (root, path): (usize, &[u8])) -> Place {
-        let key = (root, path.to_vec());
-        if let Some(place) = self.trees.get(&key) {
+    fn place(&mut self, root: usize, path: &[u8]) -> Arc<Place> {
+        if let Some(place) = self.trees[root].get(path) {
             return Arc::clone(place);
         }
-        let place = Place::default();
-        self.trees.insert(key.clone(), Arc::clone(&place));
-        self.order.push_back(key);
+        let place = Arc::<Place>::default();
+        self.trees[root].insert(path.to_vec(), Arc::clone(&place));
+        self.order.push_back((root, path.to_vec()));
         if self.order.len() > REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
+            && let Some((root, oldest)) = self.order.pop_front()
         {
-            self.trees.remove(&oldest);
+            self.trees[root].remove(&oldest);
         }
         place
     }
 }
 
-/// Foreign trees may be out of order; then nothing is found, and the file is read anew.
-fn position(tree: &Tree, name: &[u8]) -> Option<usize> {
+/// Looked for at `likely` first. Foreign trees may be out of order; then nothing is found, and the file is read anew.
+fn position(tree: &Tree, name: &[u8], likely: usize) -> Option<usize> {
+    if tree.nodes().get(likely).is_some_and(|node| node.name == name) {
+        return Some(likely);
+    }
     tree.nodes().binary_search_by(|node| node.name.as_slice().cmp(name)).ok()
 }
