@@ -2,7 +2,7 @@
 
 use crate::DATA_BYTES_MAX;
 use crate::entry::{Entry, Time, put_entries, take_entries};
-use crate::frame::{self, Frame};
+use crate::frame::{Encoder, Frame};
 use crate::wire::{Field, Malformed, Reader, fields};
 
 /// One message from the node to the hub.
@@ -88,6 +88,8 @@ pub enum Answer {
         stamp: Stamp,
         /// Where it has data, if that was asked.
         data: Vec<(u64, u64)>,
+        /// The last bytes of the piece: what is short needs no message of its own.
+        bytes: Vec<u8>,
     },
     /// Which of the known ranges are unchanged.
     RangesDone {
@@ -226,9 +228,18 @@ impl Answer {
     /// The frame that carries it. `compress`: try; content that did not shrink before is not worth it.
     #[must_use]
     pub fn encode(&self, compress: bool) -> Vec<u8> {
-        let mut body = Vec::new();
-        let kind = self.put(&mut body);
-        frame::encode(kind, &body, compress)
+        let mut frames = Vec::new();
+        self.append(&[], compress, &mut Encoder::default(), &mut frames);
+        frames
+    }
+
+    /// Puts it behind other frames, with further bytes at the end of those that it has; says whether it became shorter.
+    pub fn append(&self, rest: &[u8], compress: bool, encoder: &mut Encoder, frames: &mut Vec<u8>) -> bool {
+        encoder.append(frames, compress, |body| {
+            let kind = self.put(body);
+            body.extend_from_slice(rest);
+            kind
+        })
     }
 
     fn put(&self, body: &mut Vec<u8>) -> u8 {
@@ -266,10 +277,12 @@ impl Answer {
                 body.extend_from_slice(bytes);
                 DATA
             }
-            Self::ReadDone { stream, lost, stamp, data } => {
+            Self::ReadDone { stream, lost, stamp, data, bytes } => {
                 (*stream, *lost).put(body);
                 stamp.put(body);
-                put(READ_DONE, data, body)
+                data.put(body);
+                body.extend_from_slice(bytes);
+                READ_DONE
             }
             Self::RangesDone { stream, lost, unchanged } => {
                 (*stream, *lost).put(body);
@@ -311,7 +324,8 @@ impl Answer {
             DATA => Self::Data { stream: Field::take(from)?, bytes: take_data(from)? },
             READ_DONE => {
                 let (stream, lost) = Field::take(from)?;
-                Self::ReadDone { stream, lost, stamp: Field::take(from)?, data: Field::take(from)? }
+                let (stamp, data) = (Field::take(from)?, Field::take(from)?);
+                Self::ReadDone { stream, lost, stamp, data, bytes: take_data(from)? }
             }
             RANGES_DONE => {
                 let (stream, lost) = Field::take(from)?;

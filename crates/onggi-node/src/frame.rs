@@ -1,5 +1,7 @@
 //! One message per frame: a length of four bytes, a kind, flags, and the body, compressed if that makes it shorter.
 
+use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
+
 use crate::wire::Malformed;
 
 /// The longest body, in bytes, also once it is decompressed.
@@ -24,22 +26,65 @@ pub struct Frame {
     pub ignorable: bool,
 }
 
-/// Puts a frame into bytes. `compress`: try.
+/// Puts messages into frames, one behind the other. What that takes besides is kept for the next.
+#[derive(Default)]
+pub struct Encoder {
+    body: Vec<u8>,
+    table: Option<CompressTable>,
+}
+
+impl Encoder {
+    /// Appends a frame whose body and kind come from `put`. `compress`: try; says whether it became shorter.
+    pub(crate) fn append(
+        &mut self,
+        frames: &mut Vec<u8>,
+        compress: bool,
+        put: impl FnOnce(&mut Vec<u8>) -> u8,
+    ) -> bool {
+        let start = frames.len();
+        frames.extend_from_slice(&[0; 4 + HEAD_BYTES]);
+        let (kind, is_compressed) = if compress {
+            self.body.clear();
+            let kind = put(&mut self.body);
+            (kind, self.compress(frames))
+        } else {
+            (put(frames), false)
+        };
+        let length = (frames.len() - start - 4) as u32;
+        frames[start..start + 4].copy_from_slice(&length.to_le_bytes());
+        frames[start + 4] = kind;
+        frames[start + 5] = if is_compressed { COMPRESSED } else { 0 };
+        is_compressed
+    }
+
+    /// Appends the body, compressed if that makes it shorter.
+    fn compress(&mut self, frames: &mut Vec<u8>) -> bool {
+        let (body, start) = (&self.body, frames.len());
+        if body.len() >= COMPRESS_FROM {
+            let table = self.table.get_or_insert_default();
+            frames.extend_from_slice(&(body.len() as u32).to_le_bytes());
+            frames.resize(start + 4 + get_maximum_output_size(body.len()), 0);
+            // there is room for the longest, so it does not fail
+            let packed = compress_into_with_table(body, &mut frames[start + 4..], table).unwrap_or(body.len());
+            if packed + 4 < body.len() {
+                frames.truncate(start + 4 + packed);
+                return true;
+            }
+            frames.truncate(start);
+        }
+        frames.extend_from_slice(body);
+        false
+    }
+}
+
+/// Puts a single message into a frame. `compress`: try.
 #[must_use]
 pub fn encode(kind: u8, body: &[u8], compress: bool) -> Vec<u8> {
-    let mut frame = vec![0; 4];
-    frame.extend_from_slice(&[kind, 0]);
-    let packed = (compress && body.len() >= COMPRESS_FROM).then(|| lz4_flex::block::compress(body));
-    match packed.filter(|packed| packed.len() + 4 < body.len()) {
-        Some(packed) => {
-            frame[5] |= COMPRESSED;
-            frame.extend_from_slice(&(body.len() as u32).to_le_bytes());
-            frame.extend_from_slice(&packed);
-        }
-        None => frame.extend_from_slice(body),
-    }
-    let length = (frame.len() - 4) as u32;
-    frame[..4].copy_from_slice(&length.to_le_bytes());
+    let mut frame = Vec::new();
+    Encoder::default().append(&mut frame, compress, |into| {
+        into.extend_from_slice(body);
+        kind
+    });
     frame
 }
 

@@ -22,7 +22,7 @@ pub use request::{Greeting, ReadRequest, Request, Walk};
 pub use wire::Malformed;
 
 /// The version of the protocol that this build speaks.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// What the program's first line begins with; the digest of the program follows.
 pub const MAGIC: &str = "ONGGI-NODE 1 ";
 /// Most entries that one message carries.

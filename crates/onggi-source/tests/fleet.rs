@@ -183,11 +183,14 @@ fn piece(read: &ReadRequest) -> Vec<Answer> {
     let until = (from + usize::try_from(read.length).unwrap()).min(named.1.len());
     let stamp = Stamp { size: seen.size, mtime: seen.mtime, device: seen.device, inode: seen.inode };
     let data = if read.layout && seen.size > 0 { vec![(0, seen.size)] } else { Vec::new() };
+    // the last bytes come with the end
+    let last = (until - from).min(1);
+    let bytes = named.1[until - last..until].to_vec();
     let mut answers = Vec::new();
-    if from < until {
-        answers.push(Answer::Data { stream, bytes: named.1[from..until].to_vec() });
+    if from + last < until {
+        answers.push(Answer::Data { stream, bytes: named.1[from..until - last].to_vec() });
     }
-    answers.push(Answer::ReadDone { stream, lost: Lost::NOTHING, stamp, data });
+    answers.push(Answer::ReadDone { stream, lost: Lost::NOTHING, stamp, data, bytes });
     answers
 }
 

@@ -34,7 +34,12 @@ impl Out {
     }
 
     pub(super) fn send(&self, answer: &Answer, compress: bool) -> Result<(), Gone> {
-        self.frames.send(answer.encode(compress)).map_err(|_| Gone)
+        self.send_frames(answer.encode(compress))
+    }
+
+    /// Sends frames that were put together before.
+    pub(super) fn send_frames(&self, frames: Vec<u8>) -> Result<(), Gone> {
+        self.frames.send(frames).map_err(|_| Gone)
     }
 
     /// Bytes per second from now on; 0: as many as can be.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 
+use onggi_node::frame::Encoder;
 use onggi_node::{Answer, DATA_BYTES_MAX, Lost, PIECES_MAX, READ_BYTES_MAX, ReadRequest, Stamp, Time, check};
 use rustix::fs::{Advice, FileType, SeekFrom, Stat};
 use rustix::io::Errno;
@@ -16,66 +17,103 @@ use super::root::{lost, open_file, open_root, open_root_file};
 const ROOTS_MAX: usize = 16;
 /// What was read of longer files is not left in memory, so that a backup displaces nothing; in bytes.
 const LARGE_BYTES: u64 = 8 << 20;
-/// If this much of a piece does not shrink, the rest is not tried; in bytes.
-const PROBE_BYTES: usize = 64 << 10;
+/// Answers that are handed on in one go; each time the thread that sends is woken. In bytes.
+const TOGETHER_BYTES: usize = 64 << 10;
 
 /// Reads for one thread.
 pub(super) struct Reader<'a> {
     policy: &'a Policy,
-    out: &'a Out,
     roots: HashMap<Vec<u8>, OwnedFd>,
     buffer: Vec<u8>,
+    answers: Answers<'a>,
+}
+
+/// Answers that go to the hub together.
+struct Answers<'a> {
+    out: &'a Out,
+    encoder: Encoder,
+    frames: Vec<u8>,
+}
+
+impl Answers<'_> {
+    /// Says whether it became shorter by compression.
+    fn add(&mut self, answer: &Answer, rest: &[u8], compress: bool) -> Result<bool, Gone> {
+        let shrank = answer.append(rest, compress, &mut self.encoder, &mut self.frames);
+        if self.frames.len() >= TOGETHER_BYTES {
+            self.send()?;
+        }
+        Ok(shrank)
+    }
+
+    fn send(&mut self) -> Result<(), Gone> {
+        if self.frames.is_empty() { Ok(()) } else { self.out.send_frames(std::mem::take(&mut self.frames)) }
+    }
+}
+
+/// Where a piece ends.
+struct End {
+    /// How many bytes of the buffer are its last ones and not sent yet.
+    unsent: usize,
+    compress: bool,
+    error: Option<Errno>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(policy: &'a Policy, out: &'a Out) -> Self {
-        Self { policy, out, roots: HashMap::new(), buffer: vec![0; DATA_BYTES_MAX] }
+        let answers = Answers { out, encoder: Encoder::default(), frames: Vec::new() };
+        Self { policy, roots: HashMap::new(), buffer: vec![0; DATA_BYTES_MAX], answers }
     }
 
-    /// Sends a piece of a file.
+    /// Sends a piece of a file; what is short waits for [`Self::send`].
     pub(super) fn read(&mut self, request: &ReadRequest, credit: &Credit) -> Result<(), Gone> {
         let stream = request.stream;
-        let done = |lost, stamp, data| Answer::ReadDone { stream, lost, stamp, data };
+        let done = |lost, stamp, data| Answer::ReadDone { stream, lost, stamp, data, bytes: Vec::new() };
         let (file, stat) = match self.open(request) {
             Ok(opened) => opened,
-            Err(lost) => return self.out.send(&done(lost, Stamp::default(), Vec::new()), false),
+            Err(lost) => return self.answers.add(&done(lost, Stamp::default(), Vec::new()), &[], false).map(drop),
         };
-        let sent = self.send_piece(&file, request, credit)?;
+        let End { unsent, compress, error } = self.send_piece(&file, request, credit)?;
         let data = if request.layout { layout(&file, &stat) } else { Vec::new() };
         if stamp(&stat).size >= LARGE_BYTES {
             let length = std::num::NonZeroU64::new(request.length);
             let _ = rustix::fs::fadvise(&file, request.offset, length, Advice::DontNeed); // a hint
         }
-        match sent.and_then(|()| rustix::fs::fstat(&file)) {
-            Ok(now) => self.out.send(
-                &done(Lost::NOTHING, stamp(&now), if request.layout { still(data, &stat, &now) } else { data }),
-                true,
-            ),
-            Err(error) => self.out.send(&done(lost(error), stamp(&stat), data), false),
-        }
+        let done = match error.map_or_else(|| rustix::fs::fstat(&file), Err) {
+            Ok(now) if request.layout => done(Lost::NOTHING, stamp(&now), still(data, &stat, &now)),
+            Ok(now) => done(Lost::NOTHING, stamp(&now), data),
+            Err(error) => done(lost(error), stamp(&stat), data),
+        };
+        self.answers.add(&done, &self.buffer[..unsent], compress).map(drop)
     }
 
-    fn send_piece(
-        &mut self,
-        file: &OwnedFd,
-        request: &ReadRequest,
-        credit: &Credit,
-    ) -> Result<Result<(), Errno>, Gone> {
+    /// Sends what waits.
+    pub(super) fn send(&mut self) -> Result<(), Gone> {
+        self.answers.send()
+    }
+
+    /// Sends all but the last bytes of a piece.
+    fn send_piece(&mut self, file: &OwnedFd, request: &ReadRequest, credit: &Credit) -> Result<End, Gone> {
         let (mut offset, mut left) = (request.offset, request.length.min(READ_BYTES_MAX));
-        let mut shrinks = None;
+        let mut end = End { unsent: 0, compress: true, error: None };
         while left > 0 && !credit.is_cancelled() {
             let step = usize::try_from(left).map_or(DATA_BYTES_MAX, |left| left.min(DATA_BYTES_MAX));
-            let read = rustix::io::retry_on_intr(|| rustix::io::pread(file, &mut self.buffer[..step], offset));
-            let bytes = match read {
+            if end.unsent > 0 {
+                let data = Answer::Data { stream: request.stream, bytes: Vec::new() };
+                // if the first piece does not shrink, the rest is not tried
+                end.compress = self.answers.add(&data, &self.buffer[..end.unsent], end.compress)?;
+                end.unsent = 0;
+            }
+            match rustix::io::retry_on_intr(|| rustix::io::pread(file, &mut self.buffer[..step], offset)) {
                 Ok(0) => break,
-                Ok(length) => &self.buffer[..length],
-                Err(error) => return Ok(Err(error)),
-            };
-            let compress = *shrinks.get_or_insert_with(|| probe(bytes));
-            (offset, left) = (offset + bytes.len() as u64, left - bytes.len() as u64);
-            self.out.send(&Answer::Data { stream: request.stream, bytes: bytes.to_vec() }, compress)?;
+                Ok(length) => end.unsent = length,
+                Err(error) => {
+                    end.error = Some(error);
+                    break;
+                }
+            }
+            (offset, left) = (offset + end.unsent as u64, left - end.unsent as u64);
         }
-        Ok(Ok(()))
+        Ok(end)
     }
 
     /// Hashes each range in place.
@@ -90,7 +128,7 @@ impl<'a> Reader<'a> {
             Ok((opened, _)) => self.compare_open(&opened, file.offset, ranges, credit, &mut unchanged),
             Err(lost) => lost,
         };
-        self.out.send(&Answer::RangesDone { stream: file.stream, lost, unchanged }, true)
+        self.answers.add(&Answer::RangesDone { stream: file.stream, lost, unchanged }, &[], true).map(drop)
     }
 
     fn compare_open(
@@ -165,12 +203,6 @@ impl<'a> Reader<'a> {
         }
         self.roots.get(path).ok_or(Lost::REFUSED)
     }
-}
-
-/// Whether content shrinks, tried on its beginning.
-fn probe(bytes: &[u8]) -> bool {
-    let beginning = &bytes[..bytes.len().min(PROBE_BYTES)];
-    lz4_flex::block::compress(beginning).len() < beginning.len() - beginning.len() / 16
 }
 
 fn stamp(stat: &Stat) -> Stamp {

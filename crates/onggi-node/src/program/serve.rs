@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use onggi_node::frame::Decoder;
-use onggi_node::{Answer, Greeting, PROTOCOL, ReadRequest, Request, STREAMS_MAX};
+use onggi_node::{Answer, DATA_BYTES_MAX, Greeting, PROTOCOL, READ_BYTES_MAX, ReadRequest, Request, STREAMS_MAX};
 
 use super::confine::confine;
 use super::hello::hello;
@@ -20,6 +20,8 @@ use super::{dump, walk};
 
 /// Threads that read files.
 const READERS: usize = 4;
+/// Reads that one thread does in a row before it sends their answers.
+const READS_MAX: usize = 16;
 /// Length of one read of requests, in bytes.
 const STEP_BYTES: usize = 64 << 10;
 /// Least that others keep of this program's time.
@@ -27,7 +29,8 @@ const NICE_MAX: u8 = 19;
 
 /// A piece of work for one of the threads that read.
 enum Work {
-    Read(ReadRequest),
+    /// Files of one directory.
+    Read(Vec<ReadRequest>),
     Compare(ReadRequest, Vec<(u64, [u8; 32])>),
 }
 
@@ -76,6 +79,7 @@ pub(super) fn serve(policy: Policy) -> io::Result<()> {
     let shared = Arc::new(Shared { policy, journal, owners: Owners::load(), out, streams: Mutex::default() });
     let (mut decoder, mut step, mut input) = (Decoder::default(), vec![0; STEP_BYTES], io::stdin().lock());
     let mut work: Option<Sender<Work>> = None;
+    let mut reads = Vec::new();
     loop {
         match input.read(&mut step)? {
             0 => break,
@@ -89,9 +93,12 @@ pub(super) fn serve(policy: Policy) -> io::Result<()> {
                     end(&shared);
                     return Ok(());
                 }
-                (Some(request), Some(work)) => take(&shared, work, request)?,
+                (Some(request), Some(work)) => take(&shared, (work, &mut reads), request)?,
                 (Some(_), None) => return Err(io::Error::other("the first request is no greeting")),
             }
+        }
+        if let Some(work) = &work {
+            hand_on(work, &mut reads)?;
         }
     }
     end(&shared);
@@ -137,9 +144,15 @@ fn gone() -> io::Error {
     io::ErrorKind::BrokenPipe.into()
 }
 
-fn take(shared: &Arc<Shared>, work: &Sender<Work>, request: Request) -> io::Result<()> {
+/// Reads wait for others of the same directory.
+fn take(
+    shared: &Arc<Shared>,
+    (work, reads): (&Sender<Work>, &mut Vec<ReadRequest>),
+    request: Request,
+) -> io::Result<()> {
     match request {
         Request::Hello(_) => return Err(io::Error::other("a second greeting")),
+        Request::Read(read) => take_read(shared, (work, reads), read)?,
         Request::Walk(one) => {
             watch_root(shared, &one.root);
             let credit = shared.begin(one.stream, one.credit)?;
@@ -150,11 +163,6 @@ fn take(shared: &Arc<Shared>, work: &Sender<Work>, request: Request) -> io::Resu
                 walk::walk(one, mounts, &shared.policy, &shared.owners, &credit, &shared.out);
                 shared.end(stream);
             });
-        }
-        Request::Read(read) => {
-            watch_root(shared, &read.root);
-            shared.begin(read.stream, 0)?;
-            work.send(Work::Read(read)).map_err(|_| gone())?;
         }
         Request::Ranges { file, ranges } => {
             watch_root(shared, &file.root);
@@ -186,6 +194,32 @@ fn take(shared: &Arc<Shared>, work: &Sender<Work>, request: Request) -> io::Resu
     Ok(())
 }
 
+/// Short reads of one directory go to one thread together; each time a thread is woken.
+fn take_read(
+    shared: &Shared,
+    (work, reads): (&Sender<Work>, &mut Vec<ReadRequest>),
+    read: ReadRequest,
+) -> io::Result<()> {
+    watch_root(shared, &read.root);
+    shared.begin(read.stream, 0)?;
+    // a directory that does not answer holds up no other one
+    let is_beside = |last: &ReadRequest| last.root == read.root && directory(&last.path) == directory(&read.path);
+    let bytes = reads.iter().chain([&read]).map(|read| read.length.min(READ_BYTES_MAX)).sum::<u64>();
+    if reads.len() == READS_MAX || bytes > DATA_BYTES_MAX as u64 || !reads.last().is_none_or(is_beside) {
+        hand_on(work, reads)?;
+    }
+    reads.push(read);
+    Ok(())
+}
+
+fn hand_on(work: &Sender<Work>, reads: &mut Vec<ReadRequest>) -> io::Result<()> {
+    if reads.is_empty() { Ok(()) } else { work.send(Work::Read(std::mem::take(reads))).map_err(|_| gone()) }
+}
+
+fn directory(path: &[u8]) -> &[u8] {
+    &path[..path.iter().rposition(|byte| *byte == b'/').unwrap_or(0)]
+}
+
 /// Whoever reads refuses it; here it is told.
 fn watch_root(shared: &Shared, root: &[u8]) {
     if !shared.policy.allows(root) {
@@ -198,16 +232,19 @@ fn serve_reads(shared: &Shared, queue: &Mutex<Receiver<Work>>) {
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(work) = next else { return };
-        let stream = match &work {
-            Work::Read(request) | Work::Compare(request, _) => request.stream,
+        let done = match work {
+            Work::Read(reads) => reads.iter().try_for_each(|read| {
+                let done = reader.read(read, &shared.of(read.stream));
+                shared.end(read.stream);
+                done
+            }),
+            Work::Compare(file, ranges) => {
+                let done = reader.compare(&file, &ranges, &shared.of(file.stream));
+                shared.end(file.stream);
+                done
+            }
         };
-        let credit = shared.of(stream);
-        let done = match &work {
-            Work::Read(request) => reader.read(request, &credit),
-            Work::Compare(file, ranges) => reader.compare(file, ranges, &credit),
-        };
-        shared.end(stream);
-        if done.is_err() {
+        if done.and_then(|()| reader.send()).is_err() {
             return;
         }
     }

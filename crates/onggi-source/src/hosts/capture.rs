@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::os::unix::ffi::OsStrExt as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures::stream::{FuturesUnordered, StreamExt as _};
@@ -224,7 +224,7 @@ impl Reading<'_> {
         let client = self.client;
         let answers = client.ask(|stream| Request::Walk(Walk { stream, ..walk }));
         let mut walking = Walking {
-            root: path.to_vec(),
+            root: path.into(),
             others,
             above,
             check: WalkCheck::default(),
@@ -291,7 +291,7 @@ impl Reading<'_> {
 
 /// One walk.
 struct Walking<'a> {
-    root: Vec<u8>,
+    root: Arc<[u8]>,
     /// Roots of other walks.
     others: Vec<Vec<u8>>,
     /// Directories above roots that were pushed before.
@@ -375,8 +375,8 @@ impl Walking<'_> {
     /// A fault of one path. A root that is absent is none, if that is in order.
     fn lost(&self, reading: &Reading<'_>, path: &[u8], lost: Lost) {
         let class = lost::class(lost);
-        let is_root = path == self.root && !self.found;
-        let root = reading.host.roots.iter().find(|root| root_bytes(root) == self.root);
+        let is_root = path == &*self.root && !self.found;
+        let root = reading.host.roots.iter().find(|root| root_bytes(root) == *self.root);
         if class == "vanished" && is_root {
             if root.is_some_and(|root| root.optional) {
                 return;
@@ -413,7 +413,7 @@ impl Walking<'_> {
             let is_others =
                 self.others.iter().any(|other| path != tree_path(other) && path.starts_with(&tree_path(other)));
             if is_root {
-                work.push(self.work(reading, 0, path.clone(), entry, Vec::new()));
+                work.push(self.work(reading, 0, path.clone(), entry));
             } else if !is_others && !self.others.contains(&full(&path)) && self.above.insert(path.clone()) {
                 work.push(Work::Push { directory: 0, item: Box::new(reading.item(path.clone(), entry)), place: None });
             }
@@ -425,14 +425,11 @@ impl Walking<'_> {
         let open = self.open.get_mut(&directory).ok_or_else(|| against_protocol(&Malformed("an unknown directory")))?;
         open.pending += 1;
         let path = join(&open.path, &entry.name)?;
-        let below = full(&path);
-        let root_length = if self.root == b"/" { 1 } else { self.root.len() + 1 };
-        let below = below.get(root_length..).unwrap_or_default().to_vec();
-        Ok(self.work(reading, directory, path, entry, below))
+        Ok(self.work(reading, directory, path, entry))
     }
 
     /// Opens a directory that is entered; tells attributes that are missing.
-    fn work(&mut self, reading: &Reading<'_>, directory: u64, path: TreePath, entry: &Entry, below: Vec<u8>) -> Work {
+    fn work(&mut self, reading: &Reading<'_>, directory: u64, path: TreePath, entry: &Entry) -> Work {
         if let Some(code) = entry.lost_xattrs {
             let text = format!("extended attributes: {}", lost::text(Lost(code)));
             reading.cx.problem(Problem { text, ..lost::problem(Lost(code), &path) });
@@ -445,8 +442,7 @@ impl Walking<'_> {
             }
         }
         let place = (entry.kind == EntryKind::File).then(|| Place {
-            root: self.root.clone(),
-            below,
+            root: Arc::clone(&self.root),
             stamp: Stamp { size: entry.size, mtime: entry.mtime, device: entry.device, inode: entry.inode },
         });
         Work::Push { directory, item: Box::new(reading.item(path, entry)), place }

@@ -2,7 +2,7 @@
 //! already only what the host finds changed.
 
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -27,9 +27,8 @@ const DUMP_CREDIT: u64 = 4 << 20;
 
 /// Where a file is and what it was when the walk came by.
 pub(super) struct Place {
-    pub(super) root: Vec<u8>,
-    /// Below the root; empty: the root itself.
-    pub(super) below: Vec<u8>,
+    /// The absolute path of the walk's root, which is the file itself or above it.
+    pub(super) root: Arc<[u8]>,
     pub(super) stamp: Stamp,
 }
 
@@ -86,8 +85,11 @@ impl<'a> NodeFile<'a> {
     }
 
     fn request(&self, stream: u64, offset: u64, length: u64, layout: bool) -> ReadRequest {
-        let Place { root, below, stamp } = &self.place;
-        let (root, path) = (root.clone(), below.clone());
+        let Place { root, stamp } = &self.place;
+        // the path begins behind the first slash; behind the root there is another one, except behind `/`
+        let root_length = if **root == *b"/" { 0 } else { root.len() };
+        let path = self.path.as_bytes().get(root_length..).unwrap_or_default().to_vec();
+        let root = root.to_vec();
         ReadRequest { stream, root, path, device: stamp.device, inode: stamp.inode, offset, length, layout }
     }
 
@@ -123,8 +125,13 @@ impl<'a> NodeFile<'a> {
                     }
                     put(bytes);
                 }
-                Answer::ReadDone { lost: Lost::NOTHING, stamp, data, .. } => {
+                Answer::ReadDone { lost: Lost::NOTHING, stamp, data, bytes, .. } => {
                     stream.done();
+                    length += bytes.len();
+                    if length > room {
+                        return Err(against_protocol("a piece is longer than it was asked for"));
+                    }
+                    put(bytes);
                     return Ok(Piece { stamp, data, length });
                 }
                 Answer::ReadDone { lost, .. } => {

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -155,17 +156,16 @@ impl Client {
 impl Stream<'_> {
     /// The next answer.
     pub(super) async fn next(&mut self, cx: &Context) -> Result<Answer, Silence> {
+        if let Poll::Ready(answer) = futures::poll!(self.answers.next()) {
+            return self.taken(answer);
+        }
         let asked = cx.world.elapsed();
         loop {
             let heard = Duration::from_millis(self.client.routes.heard.load(Ordering::Relaxed));
             let limit = asked.max(heard) + SLOW;
             tokio::select! {
                 biased;
-                answer = self.answers.next() => {
-                    let (answer, bytes) = answer.ok_or(Silence::Ended)?;
-                    self.client.routes.waiting.fetch_sub(bytes, Ordering::Relaxed);
-                    return Ok(answer);
-                }
+                answer = self.answers.next() => return self.taken(answer),
                 stop = cx.unless_stopped(cx.world.reach(limit)) => {
                     stop.map_err(Silence::Stopped)?;
                     let now = Duration::from_millis(self.client.routes.heard.load(Ordering::Relaxed));
@@ -175,6 +175,12 @@ impl Stream<'_> {
                 }
             }
         }
+    }
+
+    fn taken(&self, answer: Option<(Answer, usize)>) -> Result<Answer, Silence> {
+        let (answer, bytes) = answer.ok_or(Silence::Ended)?;
+        self.client.routes.waiting.fetch_sub(bytes, Ordering::Relaxed);
+        Ok(answer)
     }
 
     /// The last answer was taken.
