@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use onggi_ssh::PublicKey;
 use onggi_ssh::store::Waiting;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use self::capture::HostCapture;
 use self::restore::ToHost;
@@ -57,13 +57,21 @@ pub struct Hosts {
     allowance: Allowance,
     program: OnceCell<Arc<Program>>,
     inventory: OnceCell<BTreeMap<String, Host>>,
+    approached: Mutex<Option<Approached>>,
+}
+
+/// A host that was connected to before its turn, or why it was not.
+struct Approached {
+    host: String,
+    session: Result<(Client, Driver), Failure>,
 }
 
 impl Hosts {
     /// A source over a configuration without faults; touches nothing.
     pub fn new(config: HostsConfig, surroundings: Surroundings) -> Self {
         let allowance = Allowance::default();
-        Self { config, surroundings, allowance, program: OnceCell::new(), inventory: OnceCell::new() }
+        let (program, inventory) = (OnceCell::new(), OnceCell::new());
+        Self { config, surroundings, allowance, program, inventory, approached: Mutex::default() }
     }
 
     /// The hosts of the inventory as it is now, by name.
@@ -234,6 +242,17 @@ impl Source for Hosts {
         self.config.connect.parallel_max_per.iter().filter_map(of_label).collect()
     }
 
+    /// Connects to a host that is wanted alone; several would be held long before their turn.
+    async fn approach(&self, cx: &Context, only: Option<&[String]>) {
+        let Ok(hosts) = self.hosts(cx).await else { return };
+        let mut wanted = hosts.values().filter(|host| only.is_none_or(|only| only.contains(&host.name)));
+        if let (Some(host), None) = (wanted.next(), wanted.next()) {
+            // held meanwhile, so that a capture waits for it
+            let mut approached = self.approached.lock().await;
+            *approached = Some(Approached { host: host.name.clone(), session: self.connect(cx, host).await });
+        }
+    }
+
     /// Connects to each host and starts the program there. One that cannot be reached is a problem, all are an error.
     async fn preflight(&self, cx: &Context) -> Result<()> {
         let (mut reached, mut last) = (0, None);
@@ -272,7 +291,12 @@ impl Source for Hosts {
     /// Proves that the host can be read. Nothing is fixed: the items show its files as they are when they are read.
     async fn capture<'a>(&'a self, cx: &Context, unit: &Unit, _base: Option<&Base>) -> Result<Box<dyn Capture + 'a>> {
         let host = self.host(cx, unit).await?;
-        let session = self.connect(cx, &host).await.map_err(|failure| failure.report(cx))?;
+        let approached = self.approached.lock().await.take().filter(|approached| approached.host == host.name);
+        let session = match approached {
+            Some(approached) => approached.session,
+            None => self.connect(cx, &host).await,
+        };
+        let session = session.map_err(|failure| failure.report(cx))?;
         Ok(Box::new(HostCapture { source: self, host, taken_at: cx.world.now(), session: Some(session) }))
     }
 

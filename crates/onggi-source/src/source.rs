@@ -58,6 +58,10 @@ pub trait Source: Send + Sync {
         Vec::new()
     }
 
+    /// Begins what takes time and changes nothing, such as a connection, while the repository is waited for. `only`: the ids
+    /// of the units that are wanted; `None`: all. What goes wrong is told by the capture.
+    async fn approach(&self, _cx: &Context, _only: Option<&[String]>) {}
+
     /// Proves access, versions and space; changes nothing. Lesser findings go to `cx.problem`.
     async fn preflight(&self, cx: &Context) -> Result<()>;
 

@@ -12,11 +12,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use onggi_node::frame::Decoder;
 use onggi_node::{Answer, Entry, EntryKind, Hello, Lost, MAGIC, PROTOCOL, ReadRequest, Request, Stamp, Time, Walk};
+use onggi_source::bench::Bench;
 use onggi_source::carrier::{Exit, Launch, Launcher, Running};
 use onggi_source::conformance::{self, Bed};
 use onggi_source::device::{DeviceConfig, Devices, Dialer, Line};
 use onggi_source::faults::Faults;
 use onggi_source::hosts::{Hosts, HostsConfig};
+use onggi_source::recorder::Recorder;
 use onggi_source::{Result, Source, SourceError};
 use onggi_ssh::{Login, SshError};
 use serde_json::json;
@@ -35,6 +37,8 @@ struct FakeHost {
     faults: Faults,
     locked: Arc<AtomicBool>,
     running: Arc<AtomicUsize>,
+    /// How many were ever started.
+    started: Arc<AtomicUsize>,
 }
 
 /// `ssh` to this host: hooks by their names, anything else is the program.
@@ -73,6 +77,7 @@ impl Program {
 
     fn ended(host: &FakeHost) -> Self {
         host.running.fetch_add(1, Ordering::Relaxed);
+        host.started.fetch_add(1, Ordering::Relaxed);
         Self { host: host.clone(), heard: Decoder::default(), says: VecDeque::new(), is_over: true }
     }
 
@@ -254,6 +259,29 @@ fn marks(folder: &Folder) -> Vec<std::ffi::OsString> {
 #[tokio::test(start_paused = true)]
 async fn kind_hosts_conforms() {
     conformance::check(HostBed::new).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_wanted_alone_is_connected_to_once_and_early() {
+    let (bed, cx) = (HostBed::new(), Bench::new("r1").cx);
+    let source = bed.source();
+    let unit = source.discover(&cx).await.unwrap().remove(0);
+    let [started, running] = [&bed.host.started, &bed.host.running];
+    source.approach(&cx, Some(&["another".to_owned()])).await;
+    assert_eq!(started.load(Ordering::Relaxed), 0);
+    source.approach(&cx, Some(&[unit.id.to_string()])).await;
+    assert_eq!(started.load(Ordering::Relaxed), 1);
+    for already in [1, 2] {
+        let recorder = Recorder::new(&cx);
+        let mut capture = source.capture(&cx, &unit, None).await.unwrap();
+        assert_eq!(started.load(Ordering::Relaxed), already, "the second capture connects for itself");
+        capture.items(&cx, &recorder).await.unwrap();
+    }
+    // what nobody captures ends with its source
+    source.approach(&cx, None).await;
+    assert_eq!(running.load(Ordering::Relaxed), 1);
+    drop(source);
+    assert_eq!(running.load(Ordering::Relaxed), 0);
 }
 
 /// A switch, and how many connections it has.

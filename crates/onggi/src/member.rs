@@ -3,12 +3,14 @@
 
 mod found;
 
+use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use futures::future::join_all;
 use onggi_engine::backup::{Parents, UnitPlan};
 use onggi_engine::config::Config;
 use onggi_engine::edge::Keeper;
@@ -19,7 +21,7 @@ use onggi_source::command::{CommandConfig, Stdin};
 use onggi_source::hex::hexadecimal;
 use onggi_source::paths::{PathsConfig, RootPath};
 use onggi_source::quantity::ByteCount;
-use onggi_source::{Source, SourceConfig, Surroundings, TreePath, Unit, UnitId};
+use onggi_source::{Context, Source, SourceConfig, Surroundings, TreePath, Unit, UnitId};
 use sha2::{Digest as _, Sha256};
 
 pub use self::found::{Member, complete, discover};
@@ -68,6 +70,12 @@ impl Selected {
     /// Whether all of it is of the configuration, so that it can be read again.
     pub fn is_configured(&self) -> bool {
         self.planned.iter().all(|planned| planned.is_configured)
+    }
+
+    /// Lets the sources begin what takes time, beside everything else. Never ends.
+    pub async fn approach(&self, cx: &Context) -> Infallible {
+        join_all(self.planned.iter().map(|planned| planned.source.approach(cx, planned.only.as_deref()))).await;
+        std::future::pending().await
     }
 }
 

@@ -25,7 +25,7 @@ use crate::figure;
 use crate::member::{self, Planned, Selected};
 use crate::output::Verbosity;
 use crate::query;
-use crate::session::{Opened, Session};
+use crate::session::{Opened, Run, Session};
 use crate::value::{Moment, Size};
 use crate::watcher::{Watcher, show_problem};
 
@@ -124,12 +124,22 @@ pub struct Stdin {
 /// Backs up.
 pub async fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let selected = member::select(&args, session).await?;
-    session.with_own_end(LockKind::Shared, async |opened| back_up_all(&args, &selected, session, opened).await).await
+    let run = session.run(Purpose::Backup);
+    let work = async |opened: &Opened| back_up_all(&args, &selected, session, opened, &run).await;
+    tokio::select! {
+        ended = session.with_own_end(LockKind::Shared, work) => ended,
+        never = selected.approach(&run.context) => match never {},
+    }
 }
 
-async fn back_up_all(args: &Args, selected: &Selected, session: &Session, opened: &Opened) -> Result<Exit, Failure> {
+async fn back_up_all(
+    args: &Args,
+    selected: &Selected,
+    session: &Session,
+    opened: &Opened,
+    run: &Run,
+) -> Result<Exit, Failure> {
     opened.repo.check_version().map_err(|error| Failure::repository("back up", &error))?;
-    let run = session.run(Purpose::Backup);
     let history =
         History::load(&opened.repo).await.map_err(|error| Failure::repository("read the snapshots", &error))?;
     for problem in &history.problems.first {
