@@ -6,6 +6,7 @@
 //! each call.
 
 mod authenticate;
+mod cipher;
 pub mod error;
 pub mod exec;
 mod forward;

@@ -1,6 +1,7 @@
 //! From an address to an authenticated SSH connection: the other side proves who it is, then we do.
 
 use crate::authenticate::authenticate;
+use crate::cipher;
 use crate::error::{HostError, SshError, fingerprint};
 use crate::known_hosts::KnownHosts;
 use jiff::Timestamp;
@@ -279,7 +280,9 @@ impl Trusted {
     fn preferred(&self, legacy: bool) -> Preferred {
         let key = self.algorithms(legacy);
         let certificates = if self.known.has_authority(&self.host, self.port) { key.clone() } else { Vec::new() };
-        let usual = Preferred { key: key.into(), host_key_certificates: certificates.into(), ..Preferred::DEFAULT };
+        let (key, host_key_certificates) = (key.into(), certificates.into());
+        let cipher = cipher::by_speed().into();
+        let usual = Preferred { key, host_key_certificates, cipher, ..Preferred::DEFAULT };
         if !legacy {
             return usual;
         }
