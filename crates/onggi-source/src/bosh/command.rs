@@ -9,6 +9,9 @@ use crate::carrier::ssh::quote;
 /// Prints `Windows_NT` where there is nothing to do.
 pub(crate) const OPERATING_SYSTEM: &str = "echo %OS%";
 
+/// Digits of a SHA-256.
+const DIGITS: usize = 64;
+
 /// A root shell's script.
 pub(crate) fn as_root(script: &str) -> String {
     format!("sudo -n sh -c {}", quote(&format!("export LC_ALL=C; {script}")))
@@ -82,8 +85,10 @@ pub(crate) fn parse_size(output: &str) -> Option<(u64, String)> {
 pub(crate) fn parse_checksums(output: &str) -> Option<Vec<(String, String)>> {
     let line = |line: &str| {
         let (escaped, line) = line.strip_prefix('\\').map_or((false, line), |line| (true, line));
-        let (digest, name) = line.split_once("  ")?;
-        let is_digest = digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let (digest, name) = line.split_at_checked(DIGITS)?;
+        // an asterisk says that it was read as it is
+        let name = name.strip_prefix("  ").or_else(|| name.strip_prefix(" *"))?;
+        let is_digest = digest.bytes().all(|byte| byte.is_ascii_hexdigit());
         let name = if escaped { unescape(name) } else { name.to_owned() };
         is_digest.then(|| (name, digest.to_ascii_lowercase()))
     };
@@ -133,6 +138,8 @@ mod tests {
         let expected = [("./a b", &digest), ("./new\nline\\", &digest)];
         let expected: Vec<_> = expected.iter().map(|(name, digest)| ((*name).to_owned(), (*digest).clone())).collect();
         assert_eq!(parse_checksums(&text), Some(expected));
+        let expected = Some(vec![("./a  b".to_owned(), digest.clone())]);
+        assert_eq!(parse_checksums(&format!("{digest} *./a  b\n")), expected);
         assert_eq!(parse_checksums("shasum: ./x: no such file"), None);
         assert_eq!(parse_checksums(""), Some(Vec::new()));
     }

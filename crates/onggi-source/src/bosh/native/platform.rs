@@ -234,10 +234,7 @@ impl Site for Real {
     }
 
     async fn sums(&self, cx: &Context, made: &Made, names: &[Vec<u8>]) -> Result<Checksums> {
-        let script = format!(
-            "cd {} && if command -v sha256sum >/dev/null; then xargs -0 -r sha256sum; else xargs -0 -r shasum -a 256; fi",
-            quote(&folder(&made.artifact))
-        );
+        let script = format!("cd {} && {}", quote(&folder(&made.artifact)), hashing(names));
         let output = self.gather(cx, made.place, &as_root(&script), list(names)).await?;
         let sums = command::parse_checksums(&String::from_utf8_lossy(&output));
         let sums = sums.ok_or_else(|| SourceError::Incomplete("hashes of an artifact cannot be read".to_owned()))?;
@@ -267,6 +264,17 @@ fn unlock_of(of: Of) -> Script {
         Of::Backup => Script::PostBackupUnlock,
         Of::Restore => Script::PostRestoreUnlock,
     }
+}
+
+/// Hashes what is named on standard input. The library of OpenSSL uses what processors have for it and takes a third of
+/// the time, but says names as they are: where a line would not tell them apart, coreutils say them with escapes.
+fn hashing(names: &[Vec<u8>]) -> String {
+    let is_odd = |name: &Vec<u8>| name.iter().any(|byte| matches!(byte, b'\n' | b'\r' | b'\\'));
+    let usual = "if command -v sha256sum >/dev/null; then xargs -0 -r sha256sum; else xargs -0 -r shasum -a 256; fi";
+    if names.iter().any(is_odd) {
+        return usual.to_owned();
+    }
+    format!("if command -v openssl >/dev/null; then xargs -0 -r openssl dgst -sha256 -r; else {usual}; fi")
 }
 
 /// Names as `tar` and `xargs` read them.
