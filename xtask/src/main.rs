@@ -6,6 +6,7 @@ mod ci;
 mod demo;
 mod deny;
 mod golden;
+mod judge;
 mod ledger;
 mod node;
 mod reference;
@@ -47,6 +48,8 @@ enum Command {
     Node,
     /// Measures onggi beside restic, rustic and borg
     Bench(bench::Arguments),
+    /// Asks a real program of the same contract whether onggi can be told from it
+    Judge(judge::Arguments),
     /// Runs the long forms of kills, power cuts, crash points and fuzzing
     Reliability(reliability::Arguments),
     /// Builds deliberate faults in, one by one, and insists that a test finds each
@@ -77,6 +80,7 @@ fn run(command: Command) -> Result<()> {
         Command::Golden(arguments) => golden::run(&arguments),
         Command::Node => node::run(),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Judge(arguments) => judge::run(&arguments),
         Command::Reliability(arguments) => reliability::run(&arguments),
         Command::Sabotage(arguments) => sabotage::run(&arguments),
     }

@@ -3,7 +3,10 @@
 //!
 //! Needs root, OpenSSH's server, sudo and namespaces; without them a test says that it is skipped.
 
+pub mod bed;
 pub mod bench;
+pub mod judge;
+pub mod jumpbox;
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -16,6 +19,8 @@ use tempfile::TempDir;
 
 use crate::peer;
 
+/// Where what scripts make lies until it is carried away.
+pub const STORE: &str = "/var/vcap/store/bbr-backup";
 /// Who is let in from the start.
 pub const USER: &str = "bbr-lab";
 /// A user and group id that nobody has.

@@ -49,6 +49,8 @@ enum Command {
     Fleet(Fleet),
     /// Measures kind `bosh` beside `bbr` and prints the report
     BenchBosh(BenchBosh),
+    /// Asks the real `bbr` whether `onggi bbr` can be told from it
+    JudgeBosh(JudgeBosh),
     /// Measures kind `openstack` beside the way of the JCloud script and prints the report
     BenchOpenstack(BenchOpenstack),
     /// Runs a command as if it were this program, and writes down how much memory it held
@@ -169,6 +171,18 @@ struct BenchBosh {
 }
 
 #[derive(clap::Args)]
+struct JudgeBosh {
+    /// The program onggi
+    program: PathBuf,
+    /// The real `bbr`
+    #[arg(long)]
+    bbr: PathBuf,
+    /// Only acts whose name holds this
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
+#[derive(clap::Args)]
 struct BenchOpenstack {
     /// The program onggi
     program: PathBuf,
@@ -212,6 +226,7 @@ fn main() -> Result<()> {
         Command::Watched { log, command } => measure::watch(&command, &log),
         Command::BenchEtcd(arguments) => run_bench_etcd(&arguments),
         Command::BenchBosh(arguments) => run_bench_bosh(arguments),
+        Command::JudgeBosh(arguments) => judge_bosh(&arguments),
         Command::BenchOpenstack(arguments) => run_bench_openstack(&arguments),
         Command::Measured { log, command } => {
             println!("{}", measure::run_and_report(&command, &log)?);
@@ -255,6 +270,13 @@ fn run_bench_bosh(arguments: BenchBosh) -> Result<()> {
         bbr,
     };
     println!("{}", bosh::bench::run(&plan, &title, &|line| eprintln!("{line}"))?);
+    Ok(())
+}
+
+fn judge_bosh(arguments: &JudgeBosh) -> Result<()> {
+    let (onggi, bbr) = (std::path::absolute(&arguments.program)?, std::path::absolute(&arguments.bbr)?);
+    let programs = bosh::judge::Programs { bbr: &bbr, onggi: &onggi };
+    print!("{}", bosh::judge::run(programs, &arguments.only, &|line| eprintln!("{line}"))?);
     Ok(())
 }
 

@@ -6,9 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use onggi_lab::bosh::Instance;
+use onggi_lab::bosh::jumpbox::{Jumpbox, install, listed};
 use onggi_lab::program::{self, Ended};
-
-use super::jumpbox::{Jumpbox, install, listed};
 
 #[test]
 fn a_directory_holds_an_archive_for_each_job_and_what_they_hold() {

@@ -2,92 +2,10 @@
 //! deployments at once.
 
 use std::fs;
-use std::process::Command;
-use std::sync::{Arc, Mutex};
 
-use onggi_lab::bosh::Instance;
-use onggi_lab::director::{self, Certificate, EntryKind, FakeDirector, Order, Script};
-use onggi_lab::program::Ended;
-
-use super::jumpbox::{Jumpbox, install};
-
-pub const STORE: &str = "/var/vcap/store/bbr-backup";
-
-/// A Director with deployments of these names, each with instances of the group `db`.
-pub struct Bed {
-    pub director: FakeDirector,
-    pub instances: Vec<Arc<Instance>>,
-    pub jumpbox: Jumpbox,
-    /// Users that are there now.
-    users: Arc<Mutex<Vec<String>>>,
-}
-
-fn manifest(job: &str) -> String {
-    format!(
-        "name: x\ninstance_groups:\n- name: db\n  jobs:\n  - {{name: {job}, release: rel}}\n  - {{name: b, release: rel}}\n"
-    )
-}
-
-impl Bed {
-    /// One deployment for each number, with so many instances.
-    #[track_caller]
-    pub fn start(deployments: &[(&str, usize)]) -> Option<Self> {
-        let mut instances = Vec::new();
-        let mut script = Script { entry: EntryKind::Uaa, polls: 1, ..Script::default() };
-        for (name, count) in deployments {
-            let mut listed = Vec::new();
-            for index in 0..*count {
-                let instance = Arc::new(Instance::start()?);
-                listed.push(director::Instance::of(&instance, format!("{name}-{index}"), index));
-                instances.push(instance);
-            }
-            let deployment = director::Deployment { name: (*name).into(), manifest: manifest("a"), instances: listed };
-            script.deployments.push(deployment);
-        }
-        let users = Arc::new(Mutex::new(Vec::new()));
-        let (there, here) = (instances.clone(), users.clone());
-        let agents = move |order: &Order| act(&there, &here, order);
-        let director = FakeDirector::start_with(script, Certificate::Signed, agents)?;
-        let jumpbox = Jumpbox::new();
-        fs::write(jumpbox.path("ca.pem"), director.ca()).unwrap();
-        Some(Self { director, instances, jumpbox, users })
-    }
-
-    pub fn command(&self, words: &str) -> Command {
-        let mut command = self.jumpbox.command(&format!("deployment {words}"));
-        command.env("BOSH_ENVIRONMENT", self.director.url()).env("BOSH_CLIENT", FakeDirector::CLIENT);
-        command.env("BOSH_CLIENT_SECRET", FakeDirector::SECRET).env("BOSH_CA_CERT", self.jumpbox.path("ca.pem"));
-        command
-    }
-
-    pub fn run(&self, words: &str) -> Ended {
-        Ended::of(self.command(words).output().unwrap())
-    }
-
-    #[track_caller]
-    pub fn nobody_is_left(&self) {
-        assert!(self.users.lock().unwrap().is_empty(), "{:?}", self.users.lock().unwrap());
-    }
-}
-
-/// What the agents do.
-fn act(instances: &[Arc<Instance>], users: &Mutex<Vec<String>>, order: &Order) -> Result<(), String> {
-    let port = order.instance.address.rsplit(':').next().unwrap();
-    let instance = instances.iter().find(|instance| instance.port.to_string() == port).unwrap();
-    let mut users = users.lock().unwrap();
-    match &order.command {
-        director::Command::Setup { user, public_key } => {
-            let made = instance.add_user(user, public_key);
-            users.push(format!("{user}@{port}"));
-            if made.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&made.stderr).into_owned()) }
-        }
-        director::Command::Cleanup { user_regex } => {
-            let user = user_regex.trim_start_matches('^');
-            users.retain(|other| *other != format!("{user}@{port}"));
-            Ok(())
-        }
-    }
-}
+use onggi_lab::bosh::STORE;
+use onggi_lab::bosh::bed::{Bed, manifest};
+use onggi_lab::bosh::jumpbox::install;
 
 #[test]
 fn a_deployment_is_backed_up_and_restored_and_the_users_go() {
@@ -95,11 +13,18 @@ fn a_deployment_is_backed_up_and_restored_and_the_users_go() {
     install(&bed.instances[0], "a");
     install(&bed.instances[1], "b");
     let ended = bed.run("-d cf pre-backup-check").expect(0);
-    assert!(ended.out.contains("Deployment 'cf' can be backed up."), "{}", ended.out);
+    let stamp = ended.out.lines().find_map(|line| line.strip_suffix("] Deployment 'cf' can be backed up."));
+    assert!(stamp.is_some_and(|stamp| stamp.starts_with('[') && stamp.len() == "[11:11:31".len()), "{}", ended.out);
     bed.nobody_is_left();
     let ended = bed.run("-d cf backup --with-manifest").expect(0);
     bed.nobody_is_left();
     assert_eq!(ended.err, "");
+    for line in [
+        "Finished copying backup -- for job a on db/cf-0...\n",
+        "Finished validity checks -- for job b on db/cf-1...\n",
+    ] {
+        assert!(ended.out.contains(line), "{line}: {}", ended.out);
+    }
     let artifact = bed.jumpbox.artifact();
     assert!(artifact.file_name().unwrap().to_str().unwrap().starts_with("cf_"));
     assert_eq!(fs::read_to_string(artifact.join("manifest.yml")).unwrap(), manifest("a"));
@@ -140,8 +65,9 @@ fn without_locks_a_deployment_is_backed_up_unlocked() {
     install(&bed.instances[0], "a");
     let ended = bed.run("-d cf backup --unsafe-lock-free").expect(0);
     assert_eq!(bed.instances[0].calls(), ["a/backup"]);
-    assert!(ended.out.contains("Skipping lock for deployment cf"), "{}", ended.out);
-    assert!(ended.out.contains("Skipping unlock after successful backup for deployment cf"), "{}", ended.out);
+    for line in ["Skipping lock for deployment\n", "Skipping unlock after successful backup for deployment\n"] {
+        assert!(ended.out.contains(line), "{}", ended.out);
+    }
 }
 
 #[test]
@@ -170,7 +96,9 @@ fn of_all_deployments_those_that_can_are_backed_up_and_the_others_are_named() {
     bed.instances[2].write(&format!("{STORE}/x"), "");
     let ended = bed.run("--all-deployments backup").expect(1);
     bed.nobody_is_left();
+    assert!(ended.out.starts_with("Starting backup...\n["), "{}", ended.out);
     for text in [
+        "log file: good_",
         "Pending: good, locked, left\n",
         "Finished backup of good\n",
         "ERROR: failed to backup locked\n",
@@ -185,9 +113,18 @@ fn of_all_deployments_those_that_can_are_backed_up_and_the_others_are_named() {
     let logs: Vec<_> = logs.filter(|path| path.extension().is_some_and(|ending| ending == "log")).collect();
     let good = logs.iter().find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("good_")).unwrap();
     assert!(fs::read_to_string(good).unwrap().contains("Backup created of good"));
+    bed.instances[0].script("a", "post-backup-unlock", "exit 1");
+    let ended = bed.run("--all-deployments backup-cleanup").expect(1);
+    assert!(ended.out.contains("Failed to cleanup deployment 'good'\n"), "{}", ended.out);
+    assert!(
+        ended.err.starts_with("1 out of 3 deployments could not be cleaned up:\n  good\n\nDeployment 'good':\n  1 ")
+    );
+    install(&bed.instances[0], "a");
     let ended = bed.run("--all-deployments backup-cleanup").expect(0);
     assert!(ended.out.contains("Successfully cleaned up: good, locked, left"), "{}", ended.out);
+    bed.jumpbox.clear();
     let ended = bed.run("--all-deployments pre-backup-check").expect(0);
+    assert!(bed.jumpbox.work().is_empty(), "a check leaves no log");
     assert!(ended.out.contains("Deployment 'left' can be backed up."), "{}", ended.out);
 }
 

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use onggi_lab::bosh::Instance;
+use onggi_lab::bosh::bed::Bed;
+use onggi_lab::bosh::jumpbox::{Jumpbox, install};
 use onggi_lab::program::{self, Ended};
-
-use super::deployment::Bed;
-use super::jumpbox::{Jumpbox, install};
 
 const PASSWORD: (&str, &str) = ("ONGGI_PASSWORD", "of this place");
 

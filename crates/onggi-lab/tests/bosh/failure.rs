@@ -3,10 +3,8 @@
 use std::fs;
 
 use onggi_lab::bosh::Instance;
-
+use onggi_lab::bosh::jumpbox::{Jumpbox, install};
 use onggi_lab::program::Ended;
-
-use super::jumpbox::{Jumpbox, install};
 
 const STORE: &str = "/var/vcap/store/bbr-backup";
 /// A script's last act that makes the store impossible to remove.
@@ -56,7 +54,7 @@ fn a_host_that_cannot_be_entered_ends_it_with_a_log_of_the_error() {
     for (key, said) in [("nothing", "private key"), (stranger.to_str().unwrap(), "access is denied")] {
         jumpbox.clear();
         let ended = Ended::of(jumpbox.command(&format!("{words} {key} backup")).output().unwrap()).expect(1);
-        assert!(ended.err.starts_with("1 error(s) occurred:\nerror 1:\n") && ended.err.contains(said), "{}", ended.err);
+        assert!(ended.err.starts_with("1 error occurred:\nerror 1:\n") && ended.err.contains(said), "{}", ended.err);
         assert_eq!((jumpbox.error_logs(), jumpbox.artifacts().len()), (1, 0));
         advises(&ended, false);
     }
@@ -82,7 +80,7 @@ fn a_check_fails_without_backup_scripts_and_with_an_order_that_is_a_circle() {
     let jumpbox = Jumpbox::new();
     for verb in ["pre-backup-check", "backup"] {
         let ended = jumpbox.director(&instance, verb).expect(1);
-        assert!(ended.err.contains("Director has no backup scripts"), "{}", ended.err);
+        assert!(ended.err.contains("Deployment '127.0.0.1' has no backup scripts"), "{}", ended.err);
     }
     install(&instance, "a");
     jumpbox.director(&instance, "pre-backup-check").expect(0);
@@ -165,7 +163,9 @@ fn a_backup_script_that_fails_lets_the_others_finish_and_nothing_is_carried_away
     assert_eq!(success(&instance), "false\nfalse\n");
     assert!(!jumpbox.metadata().contains("instances"));
     assert!(!instance.has(STORE));
-    assert!(ended.out.contains("Failed to create backup of 127.0.0.1"), "{}", ended.out);
+    assert!(ended.out.contains("ERROR - Error backing up a on bosh/0.\n"), "{}", ended.out);
+    assert!(ended.out.contains("INFO - Finished backing up b on bosh/0.\n"), "{}", ended.out);
+    assert!(!ended.out.contains("create"), "nothing was carried away: {}", ended.out);
     advises(&ended, false);
     // a lock that cannot be undone comes on top
     jumpbox.clear();
@@ -181,6 +181,9 @@ fn an_unlock_that_fails_leaves_a_whole_artifact() {
     let Some((instance, jumpbox)) = bed() else { return };
     instance.script("a", "post-backup-unlock", "exit 1");
     let ended = jumpbox.director(&instance, "backup").expect(8);
+    for line in ["ERROR - Error unlocking a on bosh/0.\n", "INFO - Backup created of 127.0.0.1 on 20"] {
+        assert!(ended.out.contains(line), "{line}: {}", ended.out);
+    }
     ran(&instance, BACKUP);
     let metadata = jumpbox.metadata();
     assert_eq!(metadata.matches("./data").count(), 2, "{metadata}");
@@ -193,6 +196,8 @@ fn an_artifact_that_does_not_arrive_is_not_listed_and_the_others_are() {
     let Some((instance, jumpbox)) = bed() else { return };
     instance.script("a", "backup", "ln -s x $BBR_ARTIFACT_DIRECTORY/link");
     let ended = jumpbox.director(&instance, "backup").expect(1);
+    assert!(ended.out.contains("Failed to create backup of 127.0.0.1 on 20"), "{}", ended.out);
+    assert!(ended.out.contains(", failed during drain step\n"), "{}", ended.out);
     ran(&instance, BACKUP);
     assert_eq!(success(&instance), "true\ntrue\n");
     let metadata = jumpbox.metadata();
@@ -239,7 +244,7 @@ fn a_restore_that_cannot_be_complete_touches_nothing() {
     install(&instance, "c");
     instance.metadata("b", "restore_name: old");
     let ended = jumpbox.director(&instance, &restore).expect(1);
-    assert!(ended.err.starts_with("2 error(s) occurred:"), "{}", ended.err);
+    assert!(ended.err.starts_with("2 errors occurred:"), "{}", ended.err);
     assert!(ended.err.contains("bosh-0-c.tar is missing") && ended.err.contains("restore_name"), "{}", ended.err);
     assert!(instance.calls().is_empty() && !instance.has(STORE));
 }
@@ -275,6 +280,7 @@ fn a_restore_lock_that_fails_means_no_restore_and_all_unlocks() {
     instance.script("a", "restore", "");
     instance.script("a", "post-restore-unlock", "exit 1");
     let ended = jumpbox.director(&instance, &restore).expect(8);
+    assert!(ended.out.contains("INFO - Completed restore of 127.0.0.1\n"), "{}", ended.out);
     ran(&instance, &["pre-restore-lock", "restore", "post-restore-unlock"]);
     advises(&ended, false);
 }

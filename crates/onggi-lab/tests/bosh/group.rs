@@ -4,11 +4,12 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 
 use onggi_lab::bosh::Instance;
+use onggi_lab::bosh::STORE;
+use onggi_lab::bosh::bed::Bed;
+use onggi_lab::bosh::jumpbox::{Jumpbox, install};
 use onggi_lab::director::FakeDirector;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::deployment::{Bed, STORE};
-use super::jumpbox::{Jumpbox, install};
 use super::signal::until;
 
 /// A shell that says of itself what Windows says.
@@ -25,7 +26,7 @@ fn an_instance_with_windows_and_one_without_scripts_end_nothing_for_the_others()
     install(&bed.instances[0], "a");
     install(&bed.instances[2], "b");
     let ended = bed.run("-d cf backup").expect(0);
-    assert!(ended.out.contains("WARN - db/cf-0 runs Windows"), "{}", ended.out);
+    assert!(ended.out.contains("WARN - skipping Windows instance db/cf-0\n"), "{}", ended.out);
     assert!(bed.instances[0].calls().is_empty());
     assert!(bed.jumpbox.artifact().join("db-2-b.tar").exists());
     bed.nobody_is_left();

@@ -13,7 +13,7 @@
 //! | Control-C, its answers, signals, a closed input | `signal` |
 //! | twelve deployments at once, logs after a kill | `group::of_twelve_deployments_…`, `group::the_log_of_a_deployment_…` |
 //! | bytes of `metadata`, names of files | `s/record::it_is_written_as_it_is_read_elsewhere`, `artifact::a_directory_holds_…` |
-//! | archives of other programs, GNU and PAX | `group::archives_that_other_programs_make_…`; `bbr` itself is no judge here |
+//! | archives of other programs, GNU and PAX | `group::archives_that_other_programs_make_…`; `bbr` itself by `cargo xtask judge` |
 //! | links, FIFOs, odd names, long paths, owners, holes, many files, none | `d/native::every_kind_of_file_…`, `d/tree` |
 //! | damage of an artifact directory | `artifact`, from `an_archive_with_another_byte_…` on |
 //! | environment of scripts | `contract::each_script_is_root_…` |
@@ -30,7 +30,8 @@
 //! | unlocked without a run | `d/deadman` |
 //! | nothing travels twice | `d/native::blobs_that_are_unchanged_…`, `s/native/tests::what_is_unchanged_…` |
 //! | nothing is staged on the jumpbox | by construction: `s/native/capture` has no file; memory by `cargo xtask bench --bosh` |
-//! | speed, time of a second backup, disk | `cargo xtask bench --bosh`; beside onggi's own `bbr` where there is no other |
+//! | speed, time of a second backup, disk | `cargo xtask bench --bosh`, beside onggi's own `bbr` where there is no other |
+//! | artifacts of `bbr`, and all that it says and does | `cargo xtask judge --bbr PATH`; what it found is in these tests |
 //! | time of locks, its limit | `d/native::jobs_are_held_hardly_longer_…`, `d/native::scripts_that_take_too_long_…` |
 //! | no secret in what is said or kept | `group::no_secret_is_said_…`, `d/native::no_secret_is_said_…`, `d/entry::requests_are_told_without_secrets`, `d/resume::a_run_that_is_killed_in_its_drain_…` |
 //! | what is looked at beforehand | `failure::a_check_fails_…`, `d/tree`, from `what_would_be_in_a_backups_way_…` on |
@@ -43,6 +44,5 @@ mod deployment;
 mod direct;
 mod failure;
 mod group;
-mod jumpbox;
 mod signal;
 mod stream;

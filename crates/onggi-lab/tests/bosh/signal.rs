@@ -6,9 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use onggi_lab::bosh::Instance;
+use onggi_lab::bosh::jumpbox::{Jumpbox, install};
 use rustix::process::{Pid, Signal, kill_process};
-
-use super::jumpbox::{Jumpbox, install};
 
 /// Rounds until something that must happen counts as never happening.
 const TRIES: usize = 5000;

@@ -4,11 +4,9 @@ use std::fs;
 use std::process::Command;
 
 use onggi_lab::bosh::Instance;
+use onggi_lab::bosh::jumpbox::{Jumpbox, director, install};
 use onggi_lab::program;
-
 use onggi_lab::program::Ended;
-
-use super::jumpbox::{Jumpbox, director, install};
 
 #[track_caller]
 fn says(ended: &Ended, lines: &[&str]) {
@@ -41,12 +39,15 @@ fn a_backup_and_a_restore_say_what_scripts_look_for() {
             "INFO - Starting backup of 127.0.0.1...\n",
             "INFO - Running pre-backup-lock scripts...\n",
             "INFO - Locking db on bosh/0 for backup...\n",
+            "INFO - Finished locking db on bosh/0 for backup.\n",
             "INFO - Finished running pre-backup-lock scripts.\n",
             "INFO - Running backup scripts...\n",
             "INFO - Backing up db on bosh/0...\n",
+            "INFO - Finished backing up db on bosh/0.\n",
             "INFO - Finished running backup scripts.\n",
             "INFO - Running post-backup-unlock scripts...\n",
             "INFO - Unlocking db on bosh/0...\n",
+            "INFO - Finished unlocking db on bosh/0.\n",
             "INFO - Finished running post-backup-unlock scripts.\n",
             "INFO - Copying backup -- 300K uncompressed -- for job db on bosh/0...\n",
             "INFO - Copying backup for job db on bosh/0 -- 100% complete\n",
@@ -54,6 +55,7 @@ fn a_backup_and_a_restore_say_what_scripts_look_for() {
             "INFO - Starting validity checks -- for job db on bosh/0...\n",
             "INFO - Finished validity checks -- for job db on bosh/0...\n",
             "INFO - Backup created of 127.0.0.1 on 20",
+            "INFO - Cleaning up...\n",
         ],
     );
     let ended = jumpbox.director(&instance, &format!("restore -a {}", jumpbox.artifact().display())).expect(0);
@@ -62,15 +64,23 @@ fn a_backup_and_a_restore_say_what_scripts_look_for() {
         &ended,
         &[
             "INFO - Starting restore of 127.0.0.1...\n",
+            "INFO - Validating backup artifact for 127.0.0.1...\n",
+            "INFO - Looking for scripts\n",
+            "INFO - Copying backup -- ",
+            "K uncompressed -- for job db on bosh/0...\n",
             "INFO - Copying backup for job db on bosh/0 -- 100% complete\n",
+            "INFO - Finished copying backup for job db on bosh/0.\n",
             "INFO - Running pre-restore-lock scripts...\n",
+            "INFO - Finished locking db on bosh/0 for restore.\n",
             "INFO - Finished running pre-restore-lock scripts.\n",
             "INFO - Running restore scripts...\n",
             "INFO - Restoring db on bosh/0...\n",
+            "INFO - Finished restoring db on bosh/0.\n",
             "INFO - Finished running restore scripts.\n",
+            "INFO - Completed restore of 127.0.0.1\n",
             "INFO - Running post-restore-unlock scripts...\n",
             "INFO - Finished running post-restore-unlock scripts.\n",
-            "INFO - Completed restore of 127.0.0.1\n",
+            "INFO - Cleaning up...\n",
         ],
     );
     says(&jumpbox.director(&instance, "backup-cleanup").expect(0), &["'127.0.0.1' cleaned up"]);
@@ -140,18 +150,30 @@ fn help_version_and_wrong_words_stand_where_they_stand_elsewhere() {
     let jumpbox = Jumpbox::new();
     let run = |words: &str| Ended::of(jumpbox.command(words).output().unwrap());
     assert_eq!(run("version").expect(0).out, "bbr version 1.9.81\n");
-    for words in ["", "help", "--help", "director --help", "director backup --help"] {
+    for words in ["", "help", "--help", "director --help", "director backup --help", "director --host h -u u --key k"] {
         let ended = run(words).expect(0);
         assert!(ended.out.starts_with("NAME:\n   bbr") && ended.err.is_empty(), "{words}: {}", ended.out);
     }
     let ended = run("restart").expect(0);
-    assert!(ended.out.starts_with("Error command 'restart' not found\nNAME:"), "{}", ended.out);
-    let ended = run("director --host h backup").expect(1);
-    assert!(ended.err.contains("--username flag is required.") && ended.out.contains("--artifact-path"), "{ended:?}");
-    let ended = run("director --nope backup").expect(1);
-    assert!(ended.out.starts_with("Incorrect Usage: ") && ended.err.is_empty(), "{ended:?}");
+    assert!(ended.out.starts_with("Error command 'restart' not found\n\nNAME:"), "{}", ended.out);
+    // what stands before the verb is told with the help of what stands before the verb
+    for (words, name) in [("director", "host"), ("director --host h backup", "username")] {
+        let ended = run(words).expect(1);
+        assert_eq!(ended.err, format!("\x1b[0;31m--{name} flag is required.\x1b[0m\n"));
+        assert!(ended.out.starts_with("NAME:\n   bbr director - "), "{ended:?}");
+    }
+    for (words, mark) in
+        [("--nope", '.'), ("director --nope backup", '.'), ("director --host h -u u --key k b --nope", ':')]
+    {
+        let ended = run(words).expect(1);
+        let said = format!("Incorrect Usage{mark} flag provided but not defined: -nope\n\nNAME:\n");
+        assert!(ended.out.starts_with(&said) && ended.err.is_empty(), "{ended:?}");
+    }
     let ended = run("director --host h -u u --key k restore").expect(1);
-    assert!(ended.err.contains("--artifact-path flag is required"), "{ended:?}");
+    assert_eq!(ended.err, "\x1b[0;31m--artifact-path flag is required.\x1b[0m\n");
+    // a misspelt verb is no success
+    let ended = run("director --host h -u u --key k backpu").expect(1);
+    assert!(ended.out.starts_with("Error command 'backpu' not found\n\nNAME:"), "{ended:?}");
     // the same as a verb of onggi
     let mut command = Command::new(program::onggi());
     command.args(["bbr", "--version"]).current_dir(jumpbox.path("work"));

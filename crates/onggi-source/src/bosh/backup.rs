@@ -61,7 +61,16 @@ pub async fn run(cx: &Context, platform: &Platform, request: Request<'_>) -> Res
         }
     };
     if platform.copy(cx, request.locking, &mut faults).await {
-        faults.add(platform.drain(cx, &directory).await);
+        let is_whole = faults.add(platform.drain(cx, &directory).await);
+        let (name, now) = (&platform.name, cx.world.now().strftime("%Y-%m-%d %H:%M:%S +0000 UTC"));
+        platform.say(
+            Level::Info,
+            if is_whole {
+                format!("Backup created of {name} on {now}")
+            } else {
+                format!("Failed to create backup of {name} on {now}, failed during drain step")
+            },
+        );
     }
     faults.add(platform.clean_up(cx).await);
     let finished = directory.finish(cx.world.now());
@@ -94,10 +103,10 @@ impl Platform {
     /// Lock, back up, unlock; answers whether there is something to carry away.
     async fn copy(&self, cx: &Context, locking: Locking, faults: &mut Faults) -> bool {
         if locking == Locking::Off {
-            self.say(Level::Info, format!("Skipping lock for deployment {}", self.name));
+            self.say(Level::Info, "Skipping lock for deployment");
             let is_success = faults.add(self.back_up_jobs(cx).await);
             if is_success {
-                self.say(Level::Info, format!("Skipping unlock after successful backup for deployment {}", self.name));
+                self.say(Level::Info, "Skipping unlock after successful backup for deployment");
             }
             return is_success;
         }

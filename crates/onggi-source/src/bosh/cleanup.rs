@@ -3,7 +3,7 @@
 use super::fault::{Cause, Fault, Faults};
 use super::instance::Instance;
 use super::phase::{Pace, UNDOING_MAX, each, left};
-use super::platform::Platform;
+use super::platform::{Level, Mode, Platform};
 use super::script::Script;
 use super::{STORE, command};
 use crate::context::Context;
@@ -54,7 +54,15 @@ impl Platform {
     }
 
     async fn remove(&self, cx: &Context, instance: &Instance) -> Result<(), Cause> {
-        instance.remote.ask(cx, &command::remove(STORE)).await?;
+        let speaks = self.mode == Mode::Director;
+        if speaks {
+            self.say(Level::Info, "Cleaning up...");
+        }
+        let removed = instance.remote.ask(cx, &command::remove(STORE)).await;
+        if speaks && removed.is_err() {
+            self.say(Level::Error, "Backup artifact clean up failed");
+        }
+        removed?;
         instance.note_removed();
         self.owed.settle(&left(instance));
         Ok(())

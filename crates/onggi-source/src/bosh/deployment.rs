@@ -33,6 +33,7 @@ pub struct Deployment {
 /// Enters every instance and asks its jobs what they have.
 pub async fn find(cx: &Context, director: &Arc<Director>, deployment: Deployment) -> Result<Platform, Faults> {
     let Deployment { name, talk, version, owed, route } = deployment;
+    Platform::announce(&*talk);
     let fault = |cause: Cause| Faults::from(Fault::Finding { name: format!("deployment {name}"), cause });
     let begun = begin(cx, director, &name, None).await.map_err(|error| fault(error.into()))?;
     let targets = begun.targets(cx).map_err(fault)?; // the visit ends with this

@@ -41,7 +41,7 @@ impl Platform {
         artifact: &Artifact,
         directory: &Directory,
     ) -> Result<(), Cause> {
-        let (folder, whose) = (folder(artifact), format!("for job {} on {}", artifact.name(), instance.place()));
+        let (folder, whose) = (folder(artifact), format!("for job {} on {}", artifact.name(), instance.name()));
         let size = instance.remote.ask(cx, &command::measure(&folder)).await?;
         let (bytes, shown) = command::parse_size(&size).ok_or("Unable to check size")?;
         self.say(Level::Info, format!("Copying backup -- {shown} uncompressed -- {whose}..."));
@@ -50,8 +50,8 @@ impl Platform {
         self.say(Level::Info, format!("Starting validity checks -- {whose}..."));
         compare(&arrived, &there(cx, instance, &folder).await?)?;
         directory.add(artifact, arrived)?;
-        self.say(Level::Info, format!("Finished validity checks -- {whose}..."));
         instance.remote.ask(cx, &command::remove(&folder)).await?;
+        self.say(Level::Info, format!("Finished validity checks -- {whose}..."));
         Ok(())
     }
 

@@ -55,9 +55,9 @@ pub enum Fault {
         how: String,
     },
     /// No job has the script that all is about.
-    #[error("{platform} has no {script} scripts")]
+    #[error("Deployment '{platform}' has no {script} scripts")]
     NoScripts {
-        /// `Deployment 'cf'`.
+        /// Its name.
         platform: String,
         /// Backup or restore.
         script: Script,
@@ -103,9 +103,11 @@ pub enum Fault {
         names: String,
     },
     /// An instance of the backup is not there.
-    #[error("{platform} does not match the structure of the provided backup: there is no instance {instance}")]
+    #[error(
+        "Deployment '{platform}' does not match the structure of the provided backup: there is no instance {instance}"
+    )]
     Structure {
-        /// `Deployment 'cf'`.
+        /// Its name.
         platform: String,
         /// Which is missing.
         instance: String,
@@ -225,7 +227,8 @@ impl From<Fault> for Faults {
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} error(s) occurred", self.0.len())
+        let count = self.0.len();
+        write!(f, "{count} error{} occurred", if count == 1 { "" } else { "s" })
     }
 }
 

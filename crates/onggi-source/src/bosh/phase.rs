@@ -55,8 +55,10 @@ impl Platform {
                 if job.scripts.contains(&unlock) {
                     self.owed.add(undone(unlock, job, instance));
                 }
-                self.say(Level::Info, format!("Locking {} on {} for {word}...", job.name, instance.name()));
-                self.run(cx, instance, job, script, &[]).await
+                let whose = format!("{} on {}", job.name, instance.name());
+                self.say(Level::Info, format!("Locking {whose} for {word}..."));
+                let locked = self.run(cx, instance, job, script, &[]).await;
+                self.tell(locked, format!("Finished locking {whose} for {word}."), format!("Error locking {whose}."))
             });
             faults.add(each(pace, work).await);
         }
@@ -68,10 +70,12 @@ impl Platform {
         self.say(Level::Info, "Running backup scripts...");
         let jobs = self.jobs();
         let work = Self::with(&jobs, Script::Backup).map(|(instance, job)| async move {
-            self.say(Level::Info, format!("Backing up {} on {}...", job.name, instance.name()));
+            let whose = format!("{} on {}", job.name, instance.name());
+            self.say(Level::Info, format!("Backing up {whose}..."));
             let folder = folder(&instance.made_by(job));
             self.make(cx, instance, &folder).await.map_err(|how| failed(Script::Backup, job, instance, &how))?;
-            self.run(cx, instance, job, Script::Backup, &artifact_directory(&folder)).await
+            let done = self.run(cx, instance, job, Script::Backup, &artifact_directory(&folder)).await;
+            self.tell(done, format!("Finished backing up {whose}."), format!("Error backing up {whose}."))
         });
         let faults = each(Pace::Parallel, work).await;
         self.end(Script::Backup, faults.err().unwrap_or_default())
@@ -101,8 +105,10 @@ impl Platform {
         let mut faults = Faults::default();
         for layer in layers.iter().rev() {
             let work = Self::with(layer, script).map(|(instance, job)| async move {
-                self.say(Level::Info, format!("Unlocking {} on {}...", job.name, instance.name()));
-                self.run(cx, instance, job, script, variables).await?;
+                let whose = format!("{} on {}", job.name, instance.name());
+                self.say(Level::Info, format!("Unlocking {whose}..."));
+                let unlocked = self.run(cx, instance, job, script, variables).await;
+                self.tell(unlocked, format!("Finished unlocking {whose}."), format!("Error unlocking {whose}."))?;
                 self.owed.settle(&undone(script, job, instance));
                 Ok(())
             });
@@ -123,9 +129,11 @@ impl Platform {
             let wanted = instance.jobs.iter().filter(|job| is_wanted(instance, job));
             let jobs: Layer<'_> = wanted.map(|job| (instance, job)).collect();
             let work = Self::with(&jobs, Script::Restore).map(|(instance, job)| async move {
-                self.say(Level::Info, format!("Restoring {} on {}...", job.name, instance.name()));
+                let whose = format!("{} on {}", job.name, instance.name());
+                self.say(Level::Info, format!("Restoring {whose}..."));
                 let folder = folder(&instance.wanted_by(job));
-                self.run(cx, instance, job, Script::Restore, &artifact_directory(&folder)).await
+                let done = self.run(cx, instance, job, Script::Restore, &artifact_directory(&folder)).await;
+                self.tell(done, format!("Finished restoring {whose}."), format!("Error restoring {whose}."))
             });
             if !faults.add(each(Pace::Serial, work).await) {
                 break;
@@ -169,9 +177,14 @@ impl Platform {
             self.echo(instance, job, script, "stderr", &ended.words);
         }
         let result = ended.and_then(super::remote::Ended::check).map(drop);
-        result.map_err(|how| failed(script, job, instance, &how)).inspect_err(|fault| {
-            self.say(Level::Error, fault.whole());
-        })
+        result.map_err(|how| failed(script, job, instance, &how))
+    }
+
+    /// Says how a script ended; why it failed is told at the end, with all other faults.
+    fn tell(&self, result: Result<(), Fault>, well: String, badly: String) -> Result<(), Fault> {
+        let (level, line) = if result.is_ok() { (Level::Info, well) } else { (Level::Error, badly) };
+        self.say(level, line);
+        result
     }
 
     fn echo(&self, instance: &Instance, job: &Job, script: Script, stream: &str, bytes: &[u8]) {

@@ -115,6 +115,11 @@ pub struct Platform {
 }
 
 impl Platform {
+    /// Says that it begins; before a Director is asked for the targets.
+    pub fn announce(talk: &dyn Talk) {
+        talk.say(Level::Info, "Looking for scripts");
+    }
+
     /// Enters every instance and asks its jobs what they have. If that fails, who was let in is let out again.
     pub async fn find(cx: &Context, finding: Finding) -> Result<Self, Faults> {
         Self::find_through(cx, finding, None).await
@@ -124,7 +129,6 @@ impl Platform {
     pub async fn find_through(cx: &Context, finding: Finding, route: Option<Arc<Route>>) -> Result<Self, Faults> {
         let Finding { name, mode, targets, releases, doors, talk, version, owed } = finding;
         let search = Search { releases: releases.as_deref(), talk: &*talk, version: &version, mode, route };
-        talk.say(Level::Info, "Looking for scripts");
         let work: Vec<_> = targets.iter().map(|target| search.instance(cx, target).boxed()).collect();
         let mut found: Vec<_> = futures::stream::iter(work).buffered(WIDTH).collect().await;
         let mut faults = Faults::default();
@@ -144,20 +148,12 @@ impl Platform {
         Err(faults)
     }
 
-    /// `Deployment 'cf'` or `Director`.
-    pub fn title(&self) -> String {
-        match self.mode {
-            Mode::Director => "Director".to_owned(),
-            Mode::Deployment => format!("Deployment '{}'", self.name),
-        }
-    }
-
     /// Fails if a backup, or a restore, could not go its way: nothing has the script, something lies where it would
     /// write, no order can be had.
     pub(crate) async fn check(&self, cx: &Context, script: Script) -> Result<(), Faults> {
         let mut faults = Faults::default();
         if !self.instances.iter().any(|instance| instance.has(script)) {
-            faults.0.push(Fault::NoScripts { platform: self.title(), script });
+            faults.0.push(Fault::NoScripts { platform: self.name.clone(), script });
         }
         let looks: Vec<_> = self.instances.iter().map(|instance| leftover(cx, instance).boxed()).collect();
         let looks: Vec<_> = futures::stream::iter(looks).buffered(WIDTH).collect().await;
@@ -245,7 +241,7 @@ impl Search<'_> {
         let (jobs, faults) = match remote.run(cx, command::OPERATING_SYSTEM).await {
             Err(trouble) => (Vec::new(), fault(trouble.into())),
             Ok(ended) if String::from_utf8_lossy(&ended.output).contains("Windows_NT") => {
-                self.talk.say(Level::Warn, &format!("{name} runs Windows, which has no scripts: skipped"));
+                self.talk.say(Level::Warn, &format!("skipping Windows instance {name}"));
                 (Vec::new(), Vec::new())
             }
             Ok(_) => match self.scripts(cx, &remote).await {
@@ -275,9 +271,6 @@ impl Search<'_> {
     ) -> (Vec<Job>, Vec<Fault>) {
         let (mut jobs, mut faults, mut disabled) = (Vec::new(), Vec::new(), Vec::new());
         for (job, scripts) in scripts {
-            for script in &scripts {
-                self.talk.say(Level::Info, &format!("{name}/{job}/{script}"));
-            }
             let metadata = match self.metadata(cx, remote, &job, scripts.contains(&Script::Metadata)).await {
                 Ok(metadata) => metadata,
                 Err(because) => {
@@ -290,10 +283,17 @@ impl Search<'_> {
                 continue;
             }
             if metadata.backup_name.is_some() {
-                let line = format!("job {job} on {name} has the discontinued metadata key backup_name: ignored");
+                let line = format!(
+                    "discontinued metadata keys backup_name/restore_name found in job {job}: bbr does not restore its artifact"
+                );
                 self.talk.say(Level::Warn, &line);
             }
             jobs.push(self.job(target, job, scripts, metadata));
+        }
+        for job in jobs.iter().filter(|_| faults.is_empty()) {
+            for script in &job.scripts {
+                self.talk.say(Level::Info, &format!("{name}/{}/{script}", job.name));
+            }
         }
         if !disabled.is_empty() {
             let line = format!("Found disabled jobs on instance {name} jobs: {}", disabled.join(" "));

@@ -74,8 +74,7 @@ impl Record {
 
     /// The file's text.
     pub fn text(&self) -> String {
-        let yaml = serde_saphyr::to_string(self).expect("texts have a form in YAML");
-        format!("---\n{yaml}")
+        serde_saphyr::to_string(self).expect("texts have a form in YAML")
     }
 
     /// Adds an artifact that is whole.
@@ -139,7 +138,7 @@ mod tests {
         record.backup_activity.finish_time = Some("2026/11/20 11:13:02 UTC".into());
         let text = record.text();
         let expected = format!(
-            "---\ninstances:\n- name: db\n  index: \"0\"\n  artifacts:\n  - name: postgres\n    checksums:\n      \
+            "instances:\n- name: db\n  index: \"0\"\n  artifacts:\n  - name: postgres\n    checksums:\n      \
              ./dump.sql: {}\n  - name: empty\n    checksums: {{}}\ncustom_artifacts:\n- name: all\n  checksums:\n    \
              ./x y: \"{}\"\nbackup_activity:\n  start_time: 2026/11/20 11:11:31 UTC\n  \
              finish_time: 2026/11/20 11:13:02 UTC\n",

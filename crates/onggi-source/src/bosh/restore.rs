@@ -10,7 +10,7 @@ use super::drain::differing;
 use super::fault::{Fault, Faults};
 use super::instance::{Instance, Job};
 use super::phase::{Pace, UNDOING_MAX};
-use super::platform::{Level, Platform};
+use super::platform::{Level, Platform, Talk};
 use super::script::Script;
 use super::tar::Checksums;
 use crate::context::Context;
@@ -22,10 +22,12 @@ pub struct Validated {
 }
 
 /// Reads the whole directory and compares it with what it says of itself; archives that it does not mention are not
-/// looked at.
-pub fn validate(path: &Path) -> Result<Validated, Faults> {
+/// looked at. `name` is that of the platform.
+pub fn validate(path: &Path, name: &str, talk: &dyn Talk) -> Result<Validated, Faults> {
+    talk.say(Level::Info, &format!("Starting restore of {name}..."));
     let unreadable = |path: String| move |cause: io::Error| Fault::Unreadable { path, cause };
     let directory = Directory::open(path).map_err(unreadable(path.display().to_string()))?;
+    talk.say(Level::Info, &format!("Validating backup artifact for {name}..."));
     let record = directory.record();
     let mut faults = Faults::default();
     for (artifact, recorded) in record.artifacts() {
@@ -45,7 +47,6 @@ pub fn validate(path: &Path) -> Result<Validated, Faults> {
 /// Restores; what fails on the way is in the faults.
 pub async fn run(cx: &Context, platform: &Platform, backup: &Validated) -> Result<(), Faults> {
     let mut faults = Faults::default();
-    platform.say(Level::Info, format!("Starting restore of {}...", platform.name));
     match platform.plan(cx, backup).await {
         Ok(wanted) => platform.bring_back(cx, backup, &wanted, &mut faults).await,
         Err(more) => faults.0.extend(more.0),
@@ -71,8 +72,8 @@ impl Platform {
             return;
         }
         let is_locked = faults.add(self.lock(cx, Script::PreRestoreLock, Pace::Serial).await) && cx.check().is_ok();
-        if is_locked {
-            faults.add(self.restore_jobs(cx, &|_, _| true).await);
+        if is_locked && faults.add(self.restore_jobs(cx, &|_, _| true).await) {
+            self.say(Level::Info, format!("Completed restore of {}", self.name));
         }
         faults.add(self.unlock_restore(&cx.for_cleanup(UNDOING_MAX)).await);
     }
@@ -112,7 +113,7 @@ impl Platform {
         let missing = record.instances.into_iter().filter(|instance| is_missing(&instance.name, &instance.index));
         missing
             .map(|instance| Fault::Structure {
-                platform: self.title(),
+                platform: self.name.clone(),
                 instance: format!("{}/{}", instance.name, instance.index),
             })
             .collect()

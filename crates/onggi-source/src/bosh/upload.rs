@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
@@ -14,12 +15,14 @@ use super::fault::{Cause, Fault, Faults};
 use super::instance::{Instance, folder};
 use super::phase::{Pace, each};
 use super::platform::{Level, Platform};
-use super::progress::Percent;
+use super::progress::{Percent, on_disk};
 use super::restore::Wanted;
 use crate::context::Context;
 
 /// How much of an archive is read at once, in bytes.
 const STEP_BYTES: usize = 32 << 10;
+/// In which Linux counts the place that a file takes, whatever the disk's own blocks are.
+const BLOCK_BYTES: u64 = 512;
 
 impl Platform {
     /// Copies all artifacts that are wanted, up to ten at once; the others go on when one fails.
@@ -45,8 +48,9 @@ impl Platform {
         let Wanted { instance, artifact, checksums } = wanted;
         let (folder, whose) = (folder(artifact), format!("for job {} on {}", artifact.name(), instance.place()));
         let file = directory.file(artifact)?;
-        let bytes = file.metadata()?.len();
-        self.say(Level::Info, format!("Copying backup {whose}..."));
+        let about = file.metadata()?;
+        let (bytes, shown) = (about.len(), on_disk(about.blocks() * BLOCK_BYTES));
+        self.say(Level::Info, format!("Copying backup -- {shown} uncompressed -- {whose}..."));
         self.make(cx, instance, &folder).await?;
         self.feed(cx, instance, artifact, file, bytes).await?;
         compare(checksums, &there(cx, instance, &folder).await?)?;

@@ -81,7 +81,7 @@ pub fn run(words: Vec<OsString>) -> ExitCode {
         Ok(Asked::Help(topic)) => tell(&help::text(topic, &version)),
         Ok(Asked::Version) => tell(&format!("bbr version {version}\n")),
         Ok(Asked::Unknown(word)) => {
-            tell(&format!("Error command '{word}' not found\n{}", help::text(help::Topic::Main, &version)))
+            tell(&format!("{}{}", words::not_found(&word), help::text(help::Topic::Main, &version)))
         }
         Ok(Asked::Run(request)) => start(&request, machine, &version),
         Err(refusal) => refuse(&refusal.shown(&version), &refusal.error),
@@ -96,7 +96,7 @@ fn tell(text: &str) -> ExitCode {
 fn refuse(shown: &str, error: &str) -> ExitCode {
     voice::out(shown);
     if !error.is_empty() {
-        voice::err(&format!("\x1b[31m{error}\x1b[0m\n"));
+        voice::err(&format!("\x1b[0;31m{error}\x1b[0m\n"));
     }
     ExitCode::FAILURE
 }

@@ -1,12 +1,13 @@
 //! One verb on one platform that was found: the work, and the lines that say how it ended.
 
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use onggi_source::bosh::backup::Locking;
-use onggi_source::bosh::{Faults, Level, Mode, Platform, Talk as _, backup, cleanup, restore};
+use onggi_source::bosh::{Fault, Faults, Level, Mode, Platform, Talk as _, backup, cleanup, restore};
 
 use super::Run;
+use super::report::listed;
 use super::voice::Voice;
 use super::words::Verb;
 
@@ -19,10 +20,11 @@ pub enum Prepared {
 }
 
 /// Reads what a restore needs.
-pub async fn prepare(run: &Run, verb: &Verb) -> Result<Prepared, Faults> {
+pub async fn prepare(run: &Run, name: &str, verb: &Verb) -> Result<Prepared, Faults> {
     let Verb::Restore { artifact } = verb else { return Ok(Prepared::Nothing) };
     let path = run.machine.absolute(artifact);
-    let validated = tokio::task::spawn_blocking(move || restore::validate(&path)).await;
+    let (voice, name) = (Arc::clone(&run.voice), name.to_owned());
+    let validated = tokio::task::spawn_blocking(move || restore::validate(&path, &name, &*voice)).await;
     validated.expect("it does not panic").map(Prepared::Backup)
 }
 
@@ -57,25 +59,33 @@ fn parent(run: &Run, wanted: Option<&Path>) -> PathBuf {
     wanted.map_or_else(|| run.machine.directory.clone(), |path| run.machine.absolute(path))
 }
 
-/// Says how it ended.
+/// Says how it ended, where the work itself has not.
 pub fn conclude(run: &Run, voice: &Voice, mode: Mode, name: &str, verb: &Verb, result: &Result<(), Faults>) {
-    let now = run.cx.world.now().strftime("%Y-%m-%d %H:%M:%S +0000 UTC");
-    let whose = match mode {
-        Mode::Director => "Director".to_owned(),
-        Mode::Deployment => format!("Deployment '{name}'"),
-    };
     match (verb, result) {
-        (Verb::Check, Ok(())) => voice.plain(&format!("{whose} can be backed up.\n")),
-        (Verb::Check, Err(_)) => voice.plain(&format!("{whose} cannot be backed up.\n")),
-        (Verb::Backup(_), Ok(())) => voice.say(Level::Info, &format!("Backup created of {name} on {now}")),
-        (Verb::Backup(_), Err(_)) => voice.say(Level::Info, &format!("Failed to create backup of {name}")),
-        (Verb::Restore { .. }, Ok(())) => voice.say(Level::Info, &format!("Completed restore of {name}")),
-        (Verb::Restore { .. }, Err(_)) => voice.say(Level::Info, &format!("Failed to restore {name}")),
+        (Verb::Check, result) => {
+            let can = if result.is_ok() { "can" } else { "cannot" };
+            match mode {
+                Mode::Director => voice.plain(&format!("Director {can} be backed up.\n")),
+                Mode::Deployment => {
+                    timed(run, &format!("Deployment '{name}' {can} be backed up."));
+                    let faults = result.as_ref().err().map(|faults| listed(faults, &Fault::whole));
+                    voice.plain(&indented(&faults.unwrap_or_default()));
+                }
+            }
+        }
         (Verb::BackupCleanup | Verb::RestoreCleanup, Ok(())) => {
             voice.say(Level::Info, &format!("'{name}' cleaned up"));
         }
-        (Verb::BackupCleanup | Verb::RestoreCleanup, Err(_)) => {
-            voice.say(Level::Info, &format!("Failed to clean up '{name}'"));
-        }
+        _ => {}
     }
+}
+
+/// A line with the time at which it is said, in the form of those that concern whole deployments.
+pub fn timed(run: &Run, line: &str) {
+    run.voice.plain(&format!("[{}] {line}\n", run.cx.world.now().strftime("%H:%M:%S")));
+}
+
+/// A text that stands below a line.
+pub fn indented(text: &str) -> String {
+    text.lines().flat_map(|line| ["  ", line, "\n"]).collect()
 }

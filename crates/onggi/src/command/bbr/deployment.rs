@@ -28,7 +28,7 @@ pub async fn perform(run: &Run, client: &Client, verb: &Verb, version: &str) -> 
 }
 
 async fn single(run: &Run, client: &Client, name: &str, verb: &Verb, version: &str) -> Result<(), Faults> {
-    let prepared = prepare(run, verb).await?;
+    let prepared = prepare(run, name, verb).await?;
     let director = connect(run, &run.voice, client).await?;
     on(run, &run.voice, &Work { director, name, verb, version, prepared }).await
 }

@@ -21,7 +21,7 @@ pub async fn perform(run: &Run, access: &Access, verb: &Verb, version: &str) -> 
 }
 
 async fn work(run: &Run, access: &Access, verb: &Verb, version: &str) -> Result<(), Faults> {
-    let prepared = prepare(run, verb).await?;
+    let prepared = prepare(run, &access.host.name, verb).await?;
     let key = read_key(run, access).await?;
     let talk: Arc<dyn Talk> = Arc::clone(&run.voice) as Arc<dyn Talk>;
     let state = run.machine.state_folder();
@@ -47,6 +47,7 @@ async fn work(run: &Run, access: &Access, verb: &Verb, version: &str) -> Result<
         owed: run.owed.clone(),
     };
     let route = route::of(run).map_err(|cause| Fault::Finding { name: access.host.name.clone(), cause })?;
+    Platform::announce(&*run.voice);
     let platform = Platform::find_through(&run.cx, finding, Some(route)).await?;
     act(run, &run.voice, &platform, verb, &prepared, None).await
 }

@@ -68,10 +68,8 @@ const fn command(
 }
 
 /// Flags before everything.
-pub const MAIN: &[Flag] = &[
-    Flag { name: "version", alias: Some("v"), variables: &[], takes_value: false, help: "Print the version" },
-    switch("debug", "Say everything"),
-];
+pub const MAIN: &[Flag] =
+    &[Flag { name: "version", alias: Some("v"), variables: &[], takes_value: false, help: "Print the version" }];
 
 const DEBUG: Flag = switch("debug", "Say everything, also what scripts say");
 const PARENT_FOLDER: Flag =

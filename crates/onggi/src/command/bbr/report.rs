@@ -48,7 +48,7 @@ pub fn traced(fault: &Fault) -> String {
 
 /// Faults, numbered.
 pub fn listed(faults: &Faults, show: &dyn Fn(&Fault) -> String) -> String {
-    let mut text = format!("{} error(s) occurred:\n", faults.0.len());
+    let mut text = format!("{faults}:\n");
     for (number, fault) in faults.0.iter().enumerate() {
         let _ = write!(text, "error {}:\n{}\n", number + 1, show(fault));
     }

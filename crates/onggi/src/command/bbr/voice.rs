@@ -12,12 +12,19 @@ use onggi_storage::Clock;
 
 /// Writes the log.
 pub struct Voice {
-    /// Instead of standard output, and what went there.
-    file: Option<Mutex<(File, String)>>,
+    to: To,
     clock: Arc<dyn Clock>,
     zone: TimeZone,
     is_debug: bool,
     state: Mutex<State>,
+}
+
+/// Where it goes.
+enum To {
+    Output,
+    /// A file, and what went there.
+    File(Mutex<(File, String)>),
+    Nowhere,
 }
 
 #[derive(Default)]
@@ -30,21 +37,29 @@ struct State {
 impl Voice {
     /// One that writes to standard output.
     pub fn new(clock: Arc<dyn Clock>, is_debug: bool) -> Self {
-        Self { file: None, clock, zone: TimeZone::system(), is_debug, state: Mutex::default() }
+        Self { to: To::Output, clock, zone: TimeZone::system(), is_debug, state: Mutex::default() }
     }
 
     /// One that writes to a new file, as it happens.
     pub fn in_file(&self, path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path)?;
-        let file = Some(Mutex::new((file, String::new())));
+        Ok(self.another(To::File(Mutex::new((file, String::new())))))
+    }
+
+    /// One that writes nothing, where what happens says no more than how it ended.
+    pub fn nowhere(&self) -> Self {
+        self.another(To::Nowhere)
+    }
+
+    fn another(&self, to: To) -> Self {
         let (clock, zone) = (Arc::clone(&self.clock), self.zone.clone());
-        Ok(Self { file, clock, zone, is_debug: self.is_debug, state: Mutex::default() })
+        Self { to, clock, zone, is_debug: self.is_debug, state: Mutex::default() }
     }
 
     /// What went to the file.
     pub fn kept(&self) -> String {
-        let file = self.file.as_ref().map(|file| file.lock().unwrap_or_else(PoisonError::into_inner));
-        file.map(|file| file.1.clone()).unwrap_or_default()
+        let To::File(file) = &self.to else { return String::new() };
+        file.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
     }
 
     /// In which its times are.
@@ -54,11 +69,15 @@ impl Voice {
 
     /// Writes a text as it is.
     pub fn plain(&self, text: &str) {
-        if let Some(file) = &self.file {
-            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            file.1.push_str(text);
-            let _ = file.0.write_all(text.as_bytes()); // the run matters more than its log
-            return;
+        match &self.to {
+            To::Output => {}
+            To::Nowhere => return,
+            To::File(file) => {
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                file.1.push_str(text);
+                let _ = file.0.write_all(text.as_bytes()); // the run matters more than its log
+                return;
+            }
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.is_paused {

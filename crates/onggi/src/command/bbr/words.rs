@@ -112,7 +112,7 @@ pub struct Backup {
 pub struct Refusal {
     /// What is shown of the help.
     pub topic: Topic,
-    /// What is wrong with a flag, said before the help on standard output.
+    /// What is said before the help on standard output.
     pub usage: Option<String>,
     /// What is wrong, said on standard error.
     pub error: String,
@@ -121,14 +121,19 @@ pub struct Refusal {
 impl Refusal {
     /// What is said on standard output.
     pub fn shown(&self, version: &str) -> String {
-        let usage = self.usage.as_ref().map(|usage| format!("Incorrect Usage: {usage}\n\n")).unwrap_or_default();
+        let usage = self.usage.clone().unwrap_or_default();
         usage + &help::text(self.topic, version)
     }
 }
 
 /// Reads the words; variables are asked for by their names, of which the first that is set counts.
 pub fn parse(words: &[String], variable: &dyn Fn(&[&'static str]) -> Option<String>) -> Result<Asked, Refusal> {
-    let usage = |topic| move |usage: String| Refusal { topic, usage: Some(usage), error: String::new() };
+    let usage = |topic| {
+        // the dot is that of what stands before a verb
+        let mark = if matches!(topic, Topic::Verb(..)) { ':' } else { '.' };
+        let shown = move |usage| Some(format!("Incorrect Usage{mark} {usage}\n\n"));
+        move |usage: String| Refusal { topic, usage: shown(usage), error: String::new() }
+    };
     let (given, wants_help, rest) = read(help::MAIN, words).map_err(usage(Topic::Main))?;
     if given.contains_key("version") {
         return Ok(Asked::Version);
@@ -144,33 +149,55 @@ pub fn parse(words: &[String], variable: &dyn Fn(&[&'static str]) -> Option<Stri
     };
     let topic = Topic::Parent(parent);
     let (mut given, wants_help, rest) = read(parent.flags, rest).map_err(usage(topic))?;
-    let Some((word, rest)) = rest.split_first().filter(|_| !wants_help) else { return Ok(Asked::Help(topic)) };
-    if matches!(word.as_str(), "help" | "h") {
+    if wants_help || rest.first().is_some_and(|word| matches!(word.as_str(), "help" | "h")) {
         return Ok(Asked::Help(topic));
     }
+    let refusal = |topic| move |error| Refusal { topic, usage: None, error };
+    add(parent.flags, &mut given, variable);
+    let wants_help = rest.iter().any(|word| matches!(word.as_str(), "--help" | "-h"));
+    if !wants_help {
+        complete(parent, &given).map_err(refusal(topic))?;
+    }
+    let Some((word, rest)) = rest.split_first() else { return Ok(Asked::Help(topic)) };
     let verb = parent.verbs.iter().find(|verb| verb.name == word || verb.alias == Some(word));
-    let verb = verb.ok_or_else(|| Refusal { topic, usage: None, error: format!("command '{word}' not found") })?;
+    let Some(verb) = verb else {
+        let error = format!("command '{word}' not found");
+        return Err(Refusal { topic, usage: Some(not_found(word)), error });
+    };
     let topic = Topic::Verb(parent, verb);
     let (mut own, wants_help, _) = read(verb.flags, rest).map_err(usage(topic))?;
     if wants_help {
         return Ok(Asked::Help(topic));
     }
-    for (flags, given) in [(parent.flags, &mut given), (verb.flags, &mut own)] {
-        for flag in flags.iter().filter(|flag| !flag.variables.is_empty()) {
-            if let (false, Some(value)) = (given.contains_key(flag.name), variable(flag.variables)) {
-                given.insert(flag.name, value);
-            }
-        }
-    }
-    request(parent, verb.name, &given, &own).map(Asked::Run).map_err(|error| Refusal { topic, usage: None, error })
+    add(verb.flags, &mut own, variable);
+    request(parent, verb.name, &given, &own).map(Asked::Run).map_err(refusal(topic))
 }
 
-fn request(parent: &help::Parent, verb: &str, given: &Given, own: &Given) -> Result<Request, String> {
+/// What stands before the help where a word means nothing.
+pub fn not_found(word: &str) -> String {
+    format!("Error command '{word}' not found\n\n")
+}
+
+/// Adds what variables say where flags say nothing.
+fn add(flags: &[Flag], given: &mut Given, variable: &dyn Fn(&[&'static str]) -> Option<String>) {
+    for flag in flags.iter().filter(|flag| !flag.variables.is_empty()) {
+        if let (false, Some(value)) = (given.contains_key(flag.name), variable(flag.variables)) {
+            given.insert(flag.name, value);
+        }
+    }
+}
+
+/// What a parent requires is there.
+fn complete(parent: &help::Parent, given: &Given) -> Result<(), String> {
     let is_given = |flag: &&Flag| given.get(flag.name).is_some_and(|value| !value.is_empty());
     let mut required = parent.flags.iter().take(parent.required);
     if let Some(flag) = required.find(|flag| !is_given(flag)) {
         return Err(format!("--{} flag is required.", flag.name));
     }
+    if parent.name == "deployment" { choice(given).map(drop) } else { Ok(()) }
+}
+
+fn request(parent: &help::Parent, verb: &str, given: &Given, own: &Given) -> Result<Request, String> {
     let (parent, verb) = if parent.name == "director" {
         (Parent::Director(director(given)?), verb_of(verb, own)?)
     } else {
@@ -237,7 +264,7 @@ fn verb_of(name: &str, own: &Given) -> Result<Verb, String> {
             Verb::Backup(how)
         }
         "backup-cleanup" => Verb::BackupCleanup,
-        "restore" => Verb::Restore { artifact: path.ok_or("--artifact-path flag is required")? },
+        "restore" => Verb::Restore { artifact: path.ok_or("--artifact-path flag is required.")? },
         _ => Verb::RestoreCleanup,
     })
 }
@@ -301,7 +328,7 @@ mod tests {
         refused("director --host h backup", "--username flag is required.");
         refused("director --host h -u x backup", "--private-key-path flag is required.");
         refused("director --host h: -u x --key k backup", "--host is neither a host nor a host and a port.");
-        refused(&format!("{DIRECTOR} restore"), "--artifact-path flag is required");
+        refused(&format!("{DIRECTOR} restore"), "--artifact-path flag is required.");
         refused(&format!("{DIRECTOR} backpu"), "command 'backpu' not found");
     }
 
@@ -378,6 +405,8 @@ mod tests {
         let shown = refusal.shown("1.9.81");
         assert!(shown.starts_with("Incorrect Usage: flag provided but not defined: -nope\n"), "{shown}");
         assert!(shown.contains("--artifact-path"), "{shown}");
+        let shown = parsed("director --nope backup", &[]).unwrap_err().shown("1.9.81");
+        assert!(shown.starts_with("Incorrect Usage. flag provided but not defined: -nope\n"), "{shown}");
     }
 
     #[test]
@@ -385,7 +414,7 @@ mod tests {
         for line in ["", "help", "h", "--help", "-h"] {
             assert_eq!(parsed(line, &[]), Ok(Asked::Help(Topic::Main)), "{line}");
         }
-        for line in ["director", "director --help", "director help", "director backup --help"] {
+        for line in ["director --help", "director help", "director backup --help"] {
             assert!(matches!(parsed(line, &[]), Ok(Asked::Help(_))), "{line}");
         }
         for line in ["version", "v", "--version", "-v"] {
