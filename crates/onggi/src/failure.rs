@@ -129,7 +129,7 @@ impl Failure {
     }
 
     /// Act and causes on one line.
-    fn message(&self) -> String {
+    pub fn message(&self) -> String {
         let mut message = self.act.clone();
         for cause in &self.causes {
             message.push_str(": ");

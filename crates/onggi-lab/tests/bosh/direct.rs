@@ -1,7 +1,7 @@
 //! Backups that make no artifact directory: everything goes straight into the repository.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use onggi_lab::bosh::Instance;
@@ -72,6 +72,24 @@ fn a_director_goes_straight_into_the_repository_once_it_is_known() {
     instance.write("/var/vcap/store/blobstore", "lost");
     jumpbox.director(&instance, &format!("restore --artifact-path {}", exported.display())).expect(0);
     assert_eq!(instance.read("/var/vcap/store/blobstore").unwrap(), "the data of blobstore");
+}
+
+#[test]
+fn a_check_warns_of_a_repository_that_a_backup_could_not_write() {
+    let Some(instance) = Instance::start() else { return };
+    install(&instance, "blobstore");
+    let jumpbox = Jumpbox::new();
+    let check = |repository: &Path| {
+        let mut command = jumpbox.director_command(&instance, "pre-backup-check");
+        command.env("ONGGI_REPOSITORY", repository);
+        run(command).expect(0)
+    };
+    let ended = check(&jumpbox.path("missing"));
+    assert!(ended.out.contains("Director can be backed up.") && ended.err.is_empty(), "{ended:?}");
+    assert!(ended.out.contains("WARN - open repository"), "{}", ended.out);
+    let repository = Repository::new(&jumpbox);
+    let ended = check(&repository.place);
+    assert!(!ended.out.contains("WARN"), "{}", ended.out);
 }
 
 #[test]

@@ -64,6 +64,34 @@ fn what_would_be_in_a_backups_way_is_said_beforehand() {
 }
 
 #[test]
+fn a_repository_that_cannot_be_written_is_said_beforehand() {
+    let Some(instance) = Instance::start() else { return };
+    with_jobs(&instance);
+    let rig = Rig::of_director(&instance, "");
+    let command = rig.command(&["source", "preflight", "SOURCE"]);
+    let mut confined = Command::new("unshare");
+    let read_only =
+        "mount --make-rprivate /; mount --bind $0 $0; mount -o remount,bind,ro $0; [ ! -w $0 ] || exit 99; exec \"$@\"";
+    confined.args(["-m", "sh", "-c", read_only]).arg(rig.path("repository"));
+    confined
+        .arg(command.get_program())
+        .args(command.get_args())
+        .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = confined.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(13), "{said}");
+    for text in ["error: write to the repository", "read-only", "hint: ", &format!("ok {}", rig.source())] {
+        assert!(said.to_lowercase().contains(&text.to_lowercase()), "{text}: {said}");
+    }
+    fs::remove_dir_all(rig.path("repository")).unwrap();
+    let output = rig.try_run(&["source", "preflight", "SOURCE"]);
+    assert_eq!(output.status.code(), Some(10), "{}", String::from_utf8_lossy(&output.stderr));
+    // whoever only asks what there is does not care
+    rig.run(&["source", "discover", "SOURCE"]);
+    assert!(instance.calls().is_empty());
+}
+
+#[test]
 fn what_a_backup_will_not_hold_and_what_is_under_way_is_said_beforehand() {
     let Some(one) = Instance::start() else { return };
     let instances = Arc::new(vec![one]);

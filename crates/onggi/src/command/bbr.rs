@@ -121,10 +121,14 @@ fn start(request: &Request, machine: Machine, version: &str) -> ExitCode {
 }
 
 async fn perform(run: &Run, request: &Request, version: &str) -> report::Result {
-    match &request.parent {
+    let result = match &request.parent {
         Parent::Director(access) => director::perform(run, access, &request.verb, version).await,
         Parent::Deployment(client) => deployment::perform(run, client, &request.verb, version).await,
+    };
+    if result.is_ok() && request.verb == Verb::Check {
+        store::look(run).await;
     }
+    result
 }
 
 fn context(machine: &Machine, stop: watch::Receiver<Option<Stop>>, purpose: Purpose) -> Context {

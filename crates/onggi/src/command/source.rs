@@ -1,6 +1,7 @@
 //! `onggi source`: what the configuration says is backed up, whether it can be, and which runs are missing.
 
 mod missed;
+pub mod repository;
 
 use clap::Subcommand;
 use onggi_engine::config::Config;
@@ -29,7 +30,8 @@ pub enum Verb {
     /// Lists the sources of the configuration.
     #[command(after_help = "Example:\n  onggi source list")]
     List,
-    /// Proves access, versions and space; changes nothing. Ends with 3 if something is to be mended.
+    /// Proves access, versions and space, and of sources that are held still the repository. Ends with 3 if something is to
+    /// be mended.
     #[command(after_help = "Examples:\n  onggi source preflight\n  onggi source preflight hub")]
     Preflight(Names),
     /// Names the units that are there now.
@@ -90,7 +92,7 @@ async fn ask(config: &Config, wanted: &Names, session: &Session, asked: Asked) -
     let names: Vec<&String> =
         if wanted.names.is_empty() { config.sources.keys().collect() } else { wanted.names.iter().collect() };
     let run = session.run(Purpose::Backup);
-    let (mut exit, mut documents) = (Exit::Done, Vec::new());
+    let (mut exit, mut documents, mut holds) = (Exit::Done, Vec::new(), false);
     let mut table = Table::new(&["Source", "Unit", "Name"]);
     for name in names {
         let surroundings = member::surroundings(session, name).await?;
@@ -101,6 +103,7 @@ async fn ask(config: &Config, wanted: &Names, session: &Session, asked: Asked) -
                 continue;
             }
         };
+        holds |= configured.source.capabilities().freezes;
         let (counted, cx) = Counted::over(&run.context);
         let mut answer: Result<Vec<_>, SourceError> = configured.source.preflight(&cx).await.map(|()| Vec::new());
         if answer.is_ok() && asked == Asked::Discover {
@@ -129,6 +132,12 @@ async fn ask(config: &Config, wanted: &Names, session: &Session, asked: Asked) -
                 }
             }
         }
+    }
+    if holds
+        && asked == Asked::Preflight
+        && let Err(failure) = repository::prove(session).await
+    {
+        failed(session, &mut exit, &failure);
     }
     if session.output.is_json() {
         session.output.json(Value::Array(documents));

@@ -74,10 +74,12 @@ pub const MAIN: &[Flag] =
 const DEBUG: Flag = switch("debug", "Say everything, also what scripts say");
 const PARENT_FOLDER: Flag =
     value("artifact-path", Some("a"), "Folder in which the artifact directory is made [default: the working folder]");
+/// Names the repository where no flag does.
+pub const REPOSITORY_VARIABLE: &str = "ONGGI_REPOSITORY";
 const REPOSITORY: Flag = variable(
     "repo",
     None,
-    &["ONGGI_REPOSITORY"],
+    &[REPOSITORY_VARIABLE],
     "Repository of onggi into which the artifact directory goes as well, once it is whole",
 );
 const NO_FOLDER: Flag =

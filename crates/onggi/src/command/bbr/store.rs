@@ -3,14 +3,19 @@
 //! The directory is whole before, and stays: a repository that fails loses nothing.
 
 use std::path::Path;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use clap::Parser as _;
 use onggi_engine::exit::Exit;
+use onggi_source::bosh::{Level, Talk as _};
 
+use super::help::REPOSITORY_VARIABLE;
 use super::words::Verb;
 use super::{Run, voice};
 use crate::cli::Cli;
+use crate::command::source::repository;
+use crate::output::Output;
+use crate::session::Session;
 
 /// The bit of the exit code that says so: `bbr`'s own for what is none of its others.
 const FAILED: u8 = 1;
@@ -21,6 +26,18 @@ pub fn all(run: &Run, verb: &Verb) -> u8 {
     let Some(repository) = &how.repository else { return 0 };
     let made = run.made.lock().unwrap_or_else(PoisonError::into_inner);
     made.iter().map(|directory| store(repository, directory)).fold(0, |bits, one| bits | one)
+}
+
+/// Warns if the repository into which a backup would go cannot be written; that is no reason against the backup itself.
+pub async fn look(run: &Run) {
+    let Some(repository) = run.machine.variable(&[REPOSITORY_VARIABLE]) else { return };
+    let words = ["onggi", "source", "preflight", "--quiet", "--repo", repository];
+    let Ok(Cli { globals, .. }) = Cli::try_parse_from(words) else { unreachable!("they are words of onggi") };
+    let output = Arc::new(Output::standard(crate::style_of(&globals)));
+    let session = Session::on(run.machine.clone(), globals, &output);
+    if let Err(failure) = repository::prove(&session).await {
+        run.voice.say(Level::Warn, &failure.message());
+    }
 }
 
 fn store(repository: &str, directory: &Path) -> u8 {
