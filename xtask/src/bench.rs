@@ -43,9 +43,12 @@ pub struct Arguments {
     /// Measure beside etcd's own programs instead
     #[arg(long, conflicts_with_all = ["quick", "source", "only", "peers", "peer"])]
     etcd: bool,
-    /// A BOSH director beside `bbr`, which is taken from .lab/bin or the search path; else beside onggi's own `bbr`
+    /// A BOSH director beside onggi's own `bbr`, and beside the real one where it is in .lab/bin, the search path, or named
     #[arg(long, conflicts_with_all = ["source", "only", "peers", "peer", "fleet", "etcd"])]
     bosh: bool,
+    /// With `--bosh`: the real `bbr`
+    #[arg(long, requires = "bosh", value_name = "PATH")]
+    bbr: Option<PathBuf>,
     /// Servers of an OpenStack project beside the way of the JCloud script
     #[arg(long, conflicts_with_all = ["source", "only", "peers", "peer", "fleet", "etcd", "bosh"])]
     openstack: bool,
@@ -139,7 +142,10 @@ fn bosh(arguments: &Arguments, programs: &Path, work: &Path) -> Result<()> {
     command.arg("bench-bosh").arg(programs.join("onggi")).arg("--runs").arg(arguments.runs.to_string());
     command.arg("--blobs").arg(blobs.to_string()).arg("--bytes").arg(bytes.to_string());
     command.arg("--work").arg(work).args(["--title", &title(arguments)]);
-    if let Some(bbr) = program("bbr") {
+    if let Some(bbr) = &arguments.bbr {
+        ensure!(bbr.is_file(), "{} is no program: --bbr names the real bbr", bbr.display());
+    }
+    if let Some(bbr) = arguments.bbr.clone().or_else(|| program("bbr")) {
         command.arg("--bbr").arg(bbr);
     }
     let report = report(&mut command, &[work])?;
@@ -191,6 +197,9 @@ fn title(arguments: &Arguments) -> String {
         if is_given {
             title.extend([" --", name]);
         }
+    }
+    if arguments.bbr.is_some() {
+        title.push_str(" --bbr PATH");
     }
     if let Some(hosts) = arguments.hosts {
         title.extend([" --hosts ", &hosts.to_string()]);

@@ -124,6 +124,20 @@ impl Instance {
         self.log().matches("Accepted publickey for").count()
     }
 
+    /// Bytes that its server has sent over connections that have ended. Those that are about to end are waited for.
+    pub fn sent(&self) -> u64 {
+        const MARK: &str = "Transferred: sent ";
+        for _ in 0..TRIES {
+            if self.log().matches(MARK).count() >= self.connections() {
+                break;
+            }
+            Command::new("true").status().ok(); // as long as it takes to start a program
+        }
+        let log = self.log();
+        let counts = log.lines().filter_map(|line| line.split_once(MARK)?.1.split(',').next()?.parse::<u64>().ok());
+        counts.sum()
+    }
+
     /// The private key that lets [`USER`] in.
     pub fn key(&self) -> PathBuf {
         self.place.path().join("client")

@@ -1,9 +1,9 @@
 //! The benchmark of a Director's backup: kind `bosh` beside a program with the command line of `bbr`, on the same instance,
 //! the same blobs, in the same run.
 //!
-//! Where the real `bbr` is not to be had, onggi under that command line stands for it: the same scripts, full archives into
-//! an artifact directory, hashed on both sides. It keeps one connection and hashes while it receives, which `bbr` does not,
-//! so that the ratios are worse than beside the original; the report says who was measured.
+//! onggi under that command line is measured in any case: the same scripts, full archives into an artifact directory, hashed
+//! on both sides. It keeps one connection and hashes while it receives. Where the real `bbr` is to be had it is measured in
+//! the same run, and both are compared with it; the report says who was measured.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -30,7 +30,7 @@ pub struct Plan {
     pub blobs: (u64, u64),
     /// Blobs that are new in the second backup and on each day.
     pub new: u64,
-    /// Days of the comparison of disks.
+    /// Days of the comparison of what is kept: by a repository, and by an artifact directory for each.
     pub days: u64,
     /// How often the first two are done; the medians are reported.
     pub runs: usize,
@@ -51,42 +51,64 @@ struct Taken {
     /// Seconds from the first lock script to the last unlock script.
     locked: f64,
     connections: usize,
+    /// Bytes that the instance sent.
+    moved: u64,
+    /// Bytes that what is kept has grown by.
+    kept: u64,
 }
 
-/// The same of both.
-#[derive(Debug, Default)]
-struct Pair {
-    onggi: Vec<Taken>,
-    peer: Vec<Taken>,
+/// Who backs up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    /// Kind `bosh`.
+    Native,
+    /// onggi with the command line of `bbr`.
+    DropIn,
+    /// The real one.
+    Bbr,
 }
+
+impl Who {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Native => "onggi",
+            Self::DropIn => "`onggi bbr`",
+            Self::Bbr => "`bbr`",
+        }
+    }
+}
+
+/// Three backups of everybody: of everything, of what has little new, of what is unchanged.
+type Turns = [Vec<(Who, Taken)>; 3];
 
 /// Measures and returns the report as Markdown. `say` is told what is measured.
 pub fn run(plan: &Plan, command_line: &str, say: &dyn Fn(&str)) -> Result<String> {
     let instance = Instance::start().context("an instance needs root, sshd, sudo and namespaces")?;
     let bed = Bed { plan, instance };
     bed.prepare()?;
-    let (mut first, mut second) = (Pair::default(), Pair::default());
-    for turn in 1..=plan.runs {
+    let mut all: Vec<Who> = vec![Who::Native, Who::DropIn];
+    all.extend(plan.bbr.is_some().then_some(Who::Bbr));
+    let mut turns = Turns::default();
+    for run in 1..=plan.runs {
         bed.clear()?;
-        for (pair, title, new) in [(&mut first, "first", 0), (&mut second, "second", plan.new)] {
+        for (turn, (title, new)) in turns.iter_mut().zip([("first", 0), ("second", plan.new), ("unchanged", 0)]) {
             bed.add(new)?;
-            let peer = bed.taken(&bed.peer())?;
-            let onggi = bed.taken(&bed.native())?;
-            let seconds = |taken: Taken| taken.cost.wall.as_secs_f64();
-            say(&format!("run {turn}, {title}: onggi {:.2}, beside {:.2}", seconds(onggi), seconds(peer)));
-            pair.onggi.push(onggi);
-            pair.peer.push(peer);
+            for who in all.iter().rev() {
+                let taken = bed.taken(*who)?;
+                say(&format!("run {run}, {title}: {} {:.2}", who.title(), taken.cost.wall.as_secs_f64()));
+                turn.push((*who, taken));
+            }
         }
     }
     bed.clear()?;
+    let mut artifacts = 0;
     for day in 1..=plan.days {
         bed.add(plan.new)?;
-        bed.taken(&bed.peer())?;
-        bed.taken(&bed.native())?;
+        artifacts += bed.taken(Who::DropIn)?.kept;
+        bed.taken(Who::Native)?;
         say(&format!("day {day}"));
     }
-    let disk = (usage(&plan.work.join("repository"))?, usage(&plan.work.join("artifacts"))?);
-    report(plan, command_line, (&first, &second), disk)
+    report(plan, command_line, &turns, (usage(&plan.work.join("repository"))?, artifacts))
 }
 
 struct Bed<'a> {
@@ -169,10 +191,11 @@ impl Bed<'_> {
         command
     }
 
-    fn peer(&self) -> Command {
+    fn drop_in(&self, who: Who) -> Command {
         let work = &self.plan.work;
-        let mut command = Command::new(self.plan.bbr.as_ref().unwrap_or(&self.plan.onggi));
-        if self.plan.bbr.is_none() {
+        let bbr = self.plan.bbr.as_ref().filter(|_| who == Who::Bbr);
+        let mut command = Command::new(bbr.unwrap_or(&self.plan.onggi));
+        if bbr.is_none() {
             command.arg("bbr");
         }
         command.env("HOME", work.join("home")).current_dir(work).args(["director", "--host"]);
@@ -181,69 +204,103 @@ impl Bed<'_> {
         command
     }
 
-    fn taken(&self, command: &Command) -> Result<Taken> {
-        let before = self.instance.connections();
+    /// Backs up. An artifact directory is removed once it is measured, so that all of them find the same disk.
+    fn taken(&self, who: Who) -> Result<Taken> {
+        let (command, place) = match who {
+            Who::Native => (self.native(), self.plan.work.join("repository")),
+            Who::DropIn | Who::Bbr => (self.drop_in(who), self.plan.work.join("artifacts")),
+        };
+        let (connections, moved, kept) = (self.instance.connections(), self.instance.sent(), usage(&place)?);
         fs::remove_file(self.instance.path("/var/vcap/data/times")).ok();
-        let cost = measured(&self.plan.measurer, command, &self.plan.work.join("log"))?;
+        let cost = measured(&self.plan.measurer, &command, &self.plan.work.join("log"))?;
         let times = self.instance.read("/var/vcap/data/times").context("the lock scripts ran")?;
         let times: Vec<u64> = times.lines().filter_map(|line| line.parse().ok()).collect();
         let [locked, unlocked] = times[..] else { anyhow::bail!("it locked {} times", times.len()) };
-        let locked = (unlocked.saturating_sub(locked)) as f64 / 1e9;
-        Ok(Taken { cost, locked, connections: self.instance.connections() - before })
+        let taken = Taken {
+            cost,
+            locked: (unlocked.saturating_sub(locked)) as f64 / 1e9,
+            connections: self.instance.connections() - connections,
+            moved: self.instance.sent() - moved,
+            kept: usage(&place)?.saturating_sub(kept),
+        };
+        if who != Who::Native {
+            fs::remove_dir_all(&place)?;
+            fs::create_dir(&place)?;
+        }
+        Ok(taken)
     }
 }
 
-fn report(plan: &Plan, command_line: &str, pairs: (&Pair, &Pair), disk: (u64, u64)) -> Result<String> {
+fn report(plan: &Plan, command_line: &str, turns: &Turns, disk: (u64, u64)) -> Result<String> {
     let today = jiff::Zoned::now().date();
     let (blobs, bytes) = plan.blobs;
-    let peer = if plan.bbr.is_some() { "`bbr`" } else { "`onggi bbr`" };
-    let whom = match &plan.bbr {
-        Some(_) => "Beside it the real `bbr`.",
-        None => {
-            "The real `bbr` was not to be had; beside it is onggi with the command line of `bbr`, which writes full archives \
-             into an artifact directory over one connection: a faster peer than the original."
-        }
+    let whom = if plan.bbr.is_some() {
+        "Beside it onggi with the command line of `bbr`, and the real `bbr`."
+    } else {
+        "The real `bbr` was not to be had; beside it is onggi with the command line of `bbr`, which writes full archives \
+         into an artifact directory over one connection: a faster peer than the original."
     };
     let mut page = format!("### {today}, a BOSH director\n\n{}.\n\n", machine::description());
     let _ = writeln!(
         page,
-        "A director of {blobs} blobs, {} MB, and a database of 1 MB, on this machine over OpenSSH; medians of {} runs. {whom} \
-         Ratios that miss their aim are bold.\n\nCommand: `{command_line}`\n",
+        "A director of {blobs} blobs, {} MB, and a database of 1 MB, on this machine over OpenSSH; medians of {} runs, of \
+         memory and connections the most. {whom} Ratios that miss their aim are bold.\n\nCommand: `{command_line}`",
         bytes / 1_000_000,
         plan.runs
     );
-    let _ = writeln!(page, "| | onggi | {peer} | ratio | aim |\n|---|---|---|---|---|");
-    let new = plan.new;
-    let titles = [("first backup".to_owned(), 0.6), (format!("second, {new} blobs new"), 0.1)];
-    for ((title, aim), pair) in titles.iter().zip([pairs.0, pairs.1]) {
-        let costs = |taken: &[Taken]| taken.iter().map(|taken| taken.cost).collect::<Vec<_>>();
-        let (onggi, peer) = (median(&costs(&pair.onggi)), median(&costs(&pair.peer)));
-        let (onggi, peer) = (onggi.context("it was measured")?, peer.context("it was measured")?);
-        table::row(&mut page, &format!("{title}, s"), onggi.wall.as_secs_f64(), peer.wall.as_secs_f64(), Some(*aim));
-        let mib = |cost: Cost| (cost.memory_kib >> 10) as f64;
-        table::row(&mut page, &format!("{title}, memory MiB"), mib(onggi), mib(peer), None);
-        table::row(&mut page, &format!("{title}, locked s"), locked(&pair.onggi), locked(&pair.peer), Some(1.0));
-        table::row(
-            &mut page,
-            &format!("{title}, connections"),
-            connections(&pair.onggi),
-            connections(&pair.peer),
-            None,
-        );
+    let pairs: &[(Who, Who)] = match plan.bbr {
+        Some(_) => &[(Who::Native, Who::Bbr), (Who::DropIn, Who::Bbr)],
+        None => &[(Who::Native, Who::DropIn)],
+    };
+    for (who, peer) in pairs {
+        let (left, right) = (who.title(), peer.title());
+        let _ = writeln!(page, "\n| | {left} | {right} | ratio | aim |\n|---|---|---|---|---|");
+        rows(&mut page, plan, turns, *who, *peer)?;
+        if *who == Who::Native {
+            let days = format!("{} daily backups, {} blobs new a day, MiB on disk", plan.days, plan.new);
+            table::row(&mut page, &days, mib(disk.0), mib(disk.1), Some(0.25));
+        }
     }
-    let mib = |bytes: u64| (bytes >> 20) as f64;
-    let days = format!("{} daily backups, {new} blobs new a day, MiB on disk", plan.days);
-    table::row(&mut page, &days, mib(disk.0), mib(disk.1), Some(0.25));
     Ok(page)
 }
 
-fn locked(taken: &[Taken]) -> f64 {
-    let mut all: Vec<f64> = taken.iter().map(|taken| taken.locked).collect();
-    all.sort_by(f64::total_cmp);
-    all[all.len() / 2]
+/// What one of them is to stay below, as shares of the other: seconds, bytes that travel, bytes that are kept.
+fn aims(who: Who, turn: usize) -> [Option<f64>; 3] {
+    match (who, turn) {
+        (Who::Native, 0) => [Some(0.6), None, None],
+        (Who::Native, 1) => [Some(0.1), None, None],
+        (Who::Native, _) => [Some(0.1), Some(0.01), Some(0.01)],
+        (Who::DropIn | Who::Bbr, _) => [Some(1.0), None, None],
+    }
 }
 
-/// The most of any run.
-fn connections(taken: &[Taken]) -> f64 {
-    taken.iter().map(|taken| taken.connections).max().unwrap_or_default() as f64
+fn rows(page: &mut String, plan: &Plan, turns: &Turns, who: Who, peer: Who) -> Result<()> {
+    let second = format!("second, {} blobs new", plan.new);
+    for (turn, title) in ["first backup", &second, "third, unchanged"].into_iter().enumerate() {
+        let of = |whose: Who| turns[turn].iter().filter(move |(who, _)| *who == whose).map(|(_, taken)| *taken);
+        let cost = |whose| median(&of(whose).map(|taken| taken.cost).collect::<Vec<_>>()).context("it was measured");
+        let (left, right) = (cost(who)?, cost(peer)?);
+        let [seconds, moved, kept] = aims(who, turn);
+        let mut row = |what: &str, figure: &dyn Fn(Who) -> f64, aim| {
+            table::row(page, &format!("{title}, {what}"), figure(who), figure(peer), aim);
+        };
+        let cost = |whose| if whose == who { left } else { right };
+        row("s", &|whose| cost(whose).wall.as_secs_f64(), seconds);
+        row("memory MiB", &|whose| (cost(whose).memory_kib >> 10) as f64, None);
+        row("locked s", &|whose| middle(of(whose).map(|taken| taken.locked)), Some(1.0));
+        row("connections", &|whose| of(whose).map(|taken| taken.connections).max().unwrap_or_default() as f64, None);
+        row("MiB from the instance", &|whose| middle(of(whose).map(|taken| mib(taken.moved))), moved);
+        row("MiB kept", &|whose| middle(of(whose).map(|taken| mib(taken.kept))), kept);
+    }
+    Ok(())
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+fn middle(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut all: Vec<f64> = figures.collect();
+    all.sort_by(f64::total_cmp);
+    all.get(all.len() / 2).copied().unwrap_or_default()
 }

@@ -28,9 +28,9 @@
 //! | a drain that stays broken | `d/resume::a_drain_that_stays_broken_…` |
 //! | a process killed, what others left | `d/resume`, `d/native::what_another_program_left_…` |
 //! | unlocked without a run | `d/deadman` |
-//! | nothing travels twice | `d/native::blobs_that_are_unchanged_…`, `s/native/tests::what_is_unchanged_…` |
-//! | nothing is staged on the jumpbox | by construction: `s/native/capture` has no file; memory by `cargo xtask bench --bosh` |
-//! | speed, time of a second backup, disk | `cargo xtask bench --bosh`, beside onggi's own `bbr` where there is no other |
+//! | nothing travels twice | `d/cost`, `d/native::blobs_that_are_unchanged_…`, `s/native/tests::what_is_unchanged_…` |
+//! | nothing is staged on the jumpbox, memory | `d/cost` |
+//! | speed, time of a second backup, disk | `cargo xtask bench --bosh`, beside onggi's own `bbr` and, with `--bbr`, the real one |
 //! | artifacts of `bbr`, and all that it says and does | `cargo xtask judge --bbr PATH`; what it found is in these tests |
 //! | time of locks, its limit | `d/native::jobs_are_held_hardly_longer_…`, `d/native::scripts_that_take_too_long_…` |
 //! | no secret in what is said or kept | `group::no_secret_is_said_…`, `d/native::no_secret_is_said_…`, `d/entry::requests_are_told_without_secrets`, `d/resume::a_run_that_is_killed_in_its_drain_…` |

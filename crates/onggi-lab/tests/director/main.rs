@@ -1,5 +1,6 @@
 //! The client of Directors against a Director: entering, tasks, users on instances, and the ways there.
 
+mod cost;
 mod deadman;
 mod entry;
 mod native;
