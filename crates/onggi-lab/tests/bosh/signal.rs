@@ -75,12 +75,14 @@ fn no_goes_on_and_what_was_held_back_is_said() {
     until("the script starts", || instance.has("/var/vcap/data/started"));
     send(&child, Signal::INT);
     until("the question is asked", || out(&jumpbox).contains(QUESTION));
+    let wait = "touch /var/vcap/data/unlocking; while [ ! -e /var/vcap/data/on ]; do sleep 0.05; done";
+    instance.script("db", "post-backup-unlock", wait);
     instance.write("/var/vcap/data/go", "");
-    until("the backup is over", || !instance.has(STORE));
+    until("it unlocks", || instance.has("/var/vcap/data/unlocking"));
     assert!(out(&jumpbox).trim_end().ends_with(QUESTION), "{}", out(&jumpbox));
-    let mut input = child.stdin.take().unwrap();
-    // the work may be over before it is answered; then nobody reads it
-    let _ = input.write_all(b"no\n");
+    child.stdin.take().unwrap().write_all(b"no\n").unwrap();
+    until("what was held back is said", || out(&jumpbox).contains("Finished backing up db on bosh/0."));
+    instance.write("/var/vcap/data/on", "");
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(out(&jumpbox).contains("Backup created of 127.0.0.1"), "{}", out(&jumpbox));
 }
