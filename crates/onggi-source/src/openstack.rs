@@ -6,6 +6,7 @@
 //! captures stay in the cloud up to a number; older ones of ours go, and nothing that we did not make is ever touched.
 
 mod api;
+mod arriving;
 mod build;
 mod capture;
 mod clean;

@@ -12,6 +12,7 @@
 //! | 7 | `fault::…an_image_that_is_too_large_…` |
 //! | 8 | `token` |
 //! | 9 | `cut`, with and without ranges; `s/download` over a store whose answers break off anywhere |
+//! | a disk is stored while its image arrives | `cut`; `s/arriving`: who waits, and what is refused in the end |
 //! | 10 | `jcloud::a_bandwidth_limit_…`, never faster; how much slower is not asserted |
 //! | 11 | `jcloud::a_time_limit_…`, with two servers |
 //! | 12 | `fault::…states_…` |

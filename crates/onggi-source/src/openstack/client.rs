@@ -4,6 +4,7 @@
 mod login;
 mod transfer;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
@@ -197,12 +198,17 @@ async fn exchange(cx: &Context, request: RequestBuilder) -> Result<Response, Fau
 
 /// Takes in a body that is no image.
 async fn body(cx: &Context, act: &str, mut answer: Response) -> Result<Bytes> {
+    limited_body(cx, act, &mut answer, BODY_BYTES_MAX).await
+}
+
+/// Takes in a body that has at most so many bytes.
+async fn limited_body(cx: &Context, act: &str, answer: &mut Response, bytes_max: usize) -> Result<Bytes> {
     let lost = |text: String| CloudError::Unreachable(act.to_owned(), text);
     let mut whole = BytesMut::new();
     loop {
         let piece = cx.limited(STALL, answer.chunk()).await?;
         match piece.ok_or_else(|| lost("its answer stopped coming".to_owned()))? {
-            Ok(Some(piece)) if whole.len() + piece.len() <= BODY_BYTES_MAX => whole.extend_from_slice(&piece),
+            Ok(Some(piece)) if whole.len() + piece.len() <= bytes_max => whole.extend_from_slice(&piece),
             Ok(Some(_)) => return Err(CloudError::Malformed(act.to_owned(), "it is too long".to_owned())),
             Ok(None) => return Ok(whole.freeze()),
             Err(error) => return Err(lost(chain(&error.without_url()))),
@@ -249,6 +255,15 @@ impl Cloud for Client {
         self.is_rangeless.store(true, Ordering::Relaxed);
         let whole = transfer::fetch(self, cx, image, 0).await?;
         whole.ok_or_else(|| CloudError::Malformed(format!("download {image}"), "no bytes".to_owned()))
+    }
+
+    async fn part(&self, cx: &Context, image: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        if self.is_rangeless.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let part = transfer::part(self, cx, image, range).await?;
+        self.is_rangeless.fetch_or(part.is_none(), Ordering::Relaxed);
+        Ok(part)
     }
 
     async fn fill(&self, cx: &Context, image: &str, length: u64, content: &mut dyn ByteStream) -> Result<()> {

@@ -3,6 +3,8 @@
 //! A request is a value; [`Client`](super::client::Client) sends it, and tests answer it from memory. Answers are kept as
 //! the documents that they are: fields that nobody here knows are stored like those that are read.
 
+use std::ops::Range;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::Method;
@@ -91,6 +93,8 @@ pub(super) trait Cloud: Send + Sync {
     async fn ask(&self, cx: &Context, ask: Ask) -> Result<Answer>;
     /// Opens the file of an image at an offset.
     async fn fetch(&self, cx: &Context, image: &str, from: u64) -> Result<Fetched>;
+    /// Fetches a short range of an image's file; `None` where the store has no ranges.
+    async fn part(&self, cx: &Context, image: &str, range: Range<u64>) -> Result<Option<Bytes>>;
     /// Fills an image with exactly so many bytes.
     async fn fill(&self, cx: &Context, image: &str, length: u64, content: &mut dyn ByteStream) -> Result<()>;
 }

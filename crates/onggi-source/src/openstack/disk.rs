@@ -1,7 +1,8 @@
 //! The content of a disk out of the image that the cloud made of it.
 //!
-//! A qcow2 is fetched as a whole, since its tables may lie anywhere, and read as the disk that it holds: holes stay
-//! holes. A raw image flows through. What the image module refuses to decode is stored as it came.
+//! A qcow2 is read as the disk that it holds: holes stay holes. One whose tables cannot be had [first](super::arriving)
+//! is fetched as a whole, since they may lie anywhere. A raw image flows through. What the image module refuses to decode
+//! is stored as it came.
 
 use std::io;
 use std::sync::Arc;
@@ -98,7 +99,7 @@ fn unread(error: &io::Error) -> SourceError {
 }
 
 /// Work that reads a file, away from the threads that carry bytes.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| SourceError::Incomplete(format!("read an image: {error}")))
 }
@@ -143,27 +144,40 @@ impl Disk {
 #[async_trait]
 impl ReadAt for Disk {
     async fn open(&self, cx: &Context, known: &Known<'_>) -> Result<Layout, ReadError> {
-        let image = match self {
-            Self::Raw(spool) => return spool.open(cx, known).await,
-            Self::Qcow2(image) => Arc::clone(image),
-        };
-        let length = image.virtual_size();
-        let data = blocking(move || image.data(RANGES_MAX)).await?;
-        let data = data.map_err(|error| SourceError::Incomplete(format!("its tables: {error}")))?;
-        Ok(Layout { length, data, same: Vec::new() })
+        match self {
+            Self::Raw(spool) => spool.open(cx, known).await,
+            Self::Qcow2(image) => layout_of(image).await,
+        }
     }
 
     async fn read(&self, cx: &Context, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
-        cx.check()?;
-        let image = match self {
-            Self::Raw(spool) => return spool.read(cx, offset, buffer).await,
-            Self::Qcow2(image) => Arc::clone(image),
-        };
-        let mut own = vec![0; buffer.len()];
-        let read = blocking(move || image.read_exact_at(offset, &mut own).map(|()| own)).await?;
-        buffer.copy_from_slice(&read.map_err(|error| SourceError::Incomplete(format!("its content: {error}")))?);
-        Ok(())
+        match self {
+            Self::Raw(spool) => spool.read(cx, offset, buffer).await,
+            Self::Qcow2(image) => read_of(image, cx, offset, buffer).await,
+        }
     }
+}
+
+/// Where the disk in an image has data.
+pub(super) async fn layout_of<B: ImageBytes + 'static>(image: &Arc<Qcow2<B>>) -> Result<Layout, ReadError> {
+    let (image, length) = (Arc::clone(image), image.virtual_size());
+    let data = blocking(move || image.data(RANGES_MAX)).await?;
+    let data = data.map_err(|error| SourceError::Incomplete(format!("its tables: {error}")))?;
+    Ok(Layout { length, data, same: Vec::new() })
+}
+
+/// Bytes of the disk in an image.
+pub(super) async fn read_of<B: ImageBytes + 'static>(
+    image: &Arc<Qcow2<B>>,
+    cx: &Context,
+    offset: u64,
+    buffer: &mut [u8],
+) -> Result<(), ReadError> {
+    cx.check()?;
+    let (image, mut own) = (Arc::clone(image), vec![0; buffer.len()]);
+    let read = blocking(move || image.read_exact_at(offset, &mut own).map(|()| own)).await?;
+    buffer.copy_from_slice(&read.map_err(|error| SourceError::Incomplete(format!("its content: {error}")))?);
+    Ok(())
 }
 
 /// A raw image as it flows by, looked at on its way.

@@ -25,7 +25,7 @@ const BREAKS_MAX: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_mins(1);
 /// So much is handed on at once, in bytes.
-const STEP_BYTES: usize = 256 << 10;
+const STEP_BYTES: usize = 512 << 10;
 
 /// A running hash of one of the kinds that Glance knows.
 #[derive(Clone)]
@@ -78,7 +78,10 @@ pub(super) struct Download {
     length: u64,
     wanted: Option<String>,
     blank: Running,
+    /// Of what was handed on before the last piece.
     running: Running,
+    /// The last piece, which is hashed while the next one comes.
+    unhashed: Bytes,
     /// Bytes handed on or waiting to be.
     have: u64,
     waiting: VecDeque<Bytes>,
@@ -112,6 +115,7 @@ impl Download {
             wanted,
             blank: running.clone(),
             running,
+            unhashed: Bytes::new(),
             have: 0,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -147,7 +151,7 @@ impl Download {
             let left = left - old.len() as u64;
             if left > 0 {
                 line.again = Some((left, hash));
-            } else if hash.finish() != self.running.clone().finish() {
+            } else if hash.finish() != self.hash_so_far() {
                 let text = format!("image {} is not the same when it is fetched again", self.image);
                 return Err(SourceError::Incomplete(text));
             }
@@ -160,7 +164,6 @@ impl Download {
         if self.have > self.length {
             return Err(SourceError::Incomplete(format!("image {} is longer than it says", self.image)));
         }
-        self.running.update(&bytes);
         self.waiting_bytes += bytes.len();
         self.waiting.push_back(bytes);
         Ok(())
@@ -178,6 +181,30 @@ impl Download {
         }
     }
 
+    /// The hash of all that came.
+    fn hash_so_far(&self) -> String {
+        let mut running = self.running.clone();
+        running.update(&self.unhashed);
+        self.waiting.iter().for_each(|piece| running.update(piece));
+        running.finish()
+    }
+
+    /// The hash of what was handed on, with one more piece. Away from the threads that carry bytes.
+    fn hashed(&self, piece: Bytes) -> impl Future<Output = Result<Running, SourceError>> + use<> {
+        let (mut running, image) = (self.running.clone(), self.image.clone());
+        async move {
+            if piece.is_empty() {
+                return Ok(running);
+            }
+            let hashing = tokio::task::spawn_blocking(move || {
+                running.update(&piece);
+                running
+            });
+            hashing.await.map_err(|error| SourceError::Incomplete(format!("hash image {image}: {error}")))
+        }
+    }
+
+    /// What waits, in one piece.
     fn hand_on(&mut self) -> Bytes {
         let mut whole = BytesMut::with_capacity(self.waiting_bytes);
         for piece in self.waiting.drain(..) {
@@ -187,16 +214,15 @@ impl Download {
         whole.freeze()
     }
 
-    fn end(&mut self) -> Result<(), SourceError> {
-        self.is_done = true;
+    /// Compares the hash of the whole with the one that Glance has.
+    fn prove(&self) -> Result<(), SourceError> {
+        let Some(wanted) = &self.wanted else { return Ok(()) };
         let hash = self.running.clone().finish();
-        match &self.wanted {
-            Some(wanted) if *wanted != hash => {
-                let text = format!("image {} hashes to {hash}, and Glance has {wanted}", self.image);
-                Err(SourceError::Incomplete(text))
-            }
-            _ => Ok(()),
+        if *wanted == hash {
+            return Ok(());
         }
+        let text = format!("image {} hashes to {hash}, and Glance has {wanted}", self.image);
+        Err(SourceError::Incomplete(text))
     }
 
     /// A break: `Ok` if it is worth going on.
@@ -210,11 +236,9 @@ impl Download {
         self.breaks += 1;
         Ok(cx.sleep(pause).await?)
     }
-}
 
-#[async_trait]
-impl ByteStream for Download {
-    async fn next(&mut self, cx: &Context) -> Result<Option<Bytes>, ReadError> {
+    /// Takes in what is handed on next.
+    async fn collect(&mut self, cx: &Context) -> Result<(), SourceError> {
         while !self.is_done && self.waiting_bytes < STEP_BYTES {
             cx.check()?;
             if self.line.is_none()
@@ -229,7 +253,7 @@ impl ByteStream for Download {
                     self.take(bytes)?;
                     self.pace(cx).await?;
                 }
-                Ok(None) if self.have == self.length => self.end()?,
+                Ok(None) if self.have == self.length => self.is_done = true,
                 Ok(None) => {
                     let error = CloudError::Unreachable(format!("image {}", self.image), "it broke off".to_owned());
                     self.broke(cx, error).await?;
@@ -237,7 +261,25 @@ impl ByteStream for Download {
                 Err(error) => self.broke(cx, error).await?,
             }
         }
-        Ok(Some(self.hand_on()).filter(|bytes| !bytes.is_empty()))
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ByteStream for Download {
+    async fn next(&mut self, cx: &Context) -> Result<Option<Bytes>, ReadError> {
+        let hashed = self.hashed(self.unhashed.clone());
+        let (hashed, collected) = futures::join!(hashed, self.collect(cx));
+        (self.running, self.unhashed) = (hashed?, Bytes::new());
+        collected?;
+        let bytes = self.hand_on();
+        if self.is_done {
+            self.running = self.hashed(bytes.clone()).await?;
+            self.prove()?;
+        } else {
+            self.unhashed = bytes.clone();
+        }
+        Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
     }
 }
 
@@ -289,6 +331,10 @@ mod tests {
             let part = Bytes::copy_from_slice(&self.content[from..end]);
             let length = Some(self.content.len() as u64);
             Ok(Fetched { from: from as u64, length, pieces: Box::new(Part(vec![part])) })
+        }
+
+        async fn part(&self, _: &Context, _: &str, _: std::ops::Range<u64>) -> Result<Option<Bytes>, CloudError> {
+            unreachable!("a download comes in one go")
         }
 
         async fn fill(&self, _: &Context, _: &str, _: u64, _: &mut dyn ByteStream) -> Result<(), CloudError> {

@@ -1,6 +1,8 @@
 //! A cloud in memory: one project, a server with a volume beside its root disk, and all that a run may make there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -11,6 +13,7 @@ use sha2::{Digest as _, Sha512};
 
 use super::cloud::{Answer, Ask, Cloud, Fetched, Pieces, Project, Service, text};
 use super::error::{CloudError, Result};
+use super::image::{Piece, Qcow2Plan};
 use crate::context::Context;
 use crate::faults::Faults;
 use crate::hex::hexadecimal;
@@ -88,6 +91,21 @@ fn disk(seed: u8) -> Vec<u8> {
     let mut bytes: Vec<u8> = (0..DISK_BYTES).map(|at| seed.wrapping_add((at % 251) as u8)).collect();
     bytes[64 << 10..128 << 10].fill(0);
     bytes
+}
+
+/// A disk without holes as Nova hands it out.
+fn qcow2(disk: &[u8]) -> Vec<u8> {
+    let length = disk.len() as u64;
+    let plan = Qcow2Plan::new(length, iter::once(0..length)).expect("a small disk has a plan");
+    let mut file = Vec::new();
+    for piece in plan.pieces() {
+        match piece {
+            Piece::Bytes(bytes) => file.extend(bytes),
+            Piece::Zeros(count) => file.resize(file.len() + count as usize, 0),
+            Piece::Disk(range) => file.extend(&disk[range.start as usize..range.end as usize]),
+        }
+    }
+    file
 }
 
 fn fault(error: SourceError) -> CloudError {
@@ -231,10 +249,10 @@ fn action(state: &mut State, id: &str, body: &Value) -> (u16, Value) {
     let order = &body["createImage"];
     let mut made = order["metadata"].clone();
     made["name"] = order["name"].clone();
-    made["disk_format"] = json!("raw");
+    made["disk_format"] = json!("qcow2");
     made["container_format"] = json!("bare");
     made["instance_uuid"] = json!(id);
-    let image = state.image(made, Some(disk(1)));
+    let image = state.image(made, Some(qcow2(&disk(1))));
     (202, json!({ "image_id": image }))
 }
 
@@ -342,6 +360,11 @@ impl Cloud for FakeCloud {
         let length = Some(content.len() as u64);
         let rest = Bytes::from(content).slice(from as usize..);
         Ok(Fetched { from, length, pieces: Box::new(Whole(Some(rest))) })
+    }
+
+    async fn part(&self, _cx: &Context, image: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        let content = self.state().files.get(image).cloned().unwrap_or_default();
+        Ok(content.get(range.start as usize..range.end as usize).map(Bytes::copy_from_slice))
     }
 
     async fn fill(&self, cx: &Context, image: &str, length: u64, content: &mut dyn ByteStream) -> Result<()> {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::arriving::Arriving;
 use super::capture::{From, Part, await_block, created_at, readable};
 use super::cloud::{Cloud, Project, text};
 use super::config::{Encoding, Freeze, ROOT};
@@ -326,6 +327,14 @@ impl Taken<'_> {
             let inspection = flowing.inspection().filter(|_| declared == "raw");
             let encoding = if is_verbatim { "verbatim" } else { "raw" };
             return Ok(plain(encoding, image["virtual_size"].as_u64().unwrap_or(length), file, inspection));
+        }
+        if let Some(disk) = Arriving::begin(cx, &self.cloud, image).await? {
+            let length = disk.length();
+            let item = Item::file(place.below(name)?).with_metadata(place.metadata(0o600, length));
+            let storing = place.out.push(item.with_chunking(chunking(length)), Content::At(&disk));
+            let receiving = disk.receive(cx, Arc::clone(&self.cloud), image);
+            let (inspection, _) = futures::try_join!(receiving, storing)?;
+            return Ok(plain("raw", length, name.to_owned(), Some(inspection)));
         }
         match fetch(cx, Arc::clone(&self.cloud), image).await? {
             Fetched::Disk(disk, inspection) => {

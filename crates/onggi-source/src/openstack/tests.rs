@@ -87,6 +87,28 @@ async fn it_passes_the_suite_when_servers_are_stopped_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_disk_whose_image_is_not_what_glance_has_is_given_up() {
+    let bed = CloudBed::new("{cloud: c, project-configuration: false}");
+    let (bench, source) = (Bench::new("r1"), bed.openstack());
+    let unit = source.discover(&bench.cx).await.unwrap().remove(0);
+    let mut capture = source.capture(&bench.cx, &unit, None).await.unwrap();
+    let known: Vec<_> = bed.cloud.state().images.keys().filter(|id| id.starts_with("image-")).cloned().collect();
+    let set = |hash: &serde_json::Value| {
+        bed.cloud.state().images.get_mut(&known[0]).unwrap()["os_hash_value"] = hash.clone();
+    };
+    let true_hash = bed.cloud.state().images[&known[0]]["os_hash_value"].clone();
+    set(&json!("00"));
+    let sink = Recorder::new(&bench.cx);
+    let refused = capture.items(&bench.cx, &sink).await.unwrap_err();
+    assert!(refused.to_string().contains("and Glance has 00"), "{refused}");
+    assert!(sink.is_torn(), "what was read of it is not stored");
+    set(&true_hash);
+    let sink = Recorder::new(&bench.cx);
+    let facts = capture.items(&bench.cx, &sink).await.unwrap();
+    assert!(sink.commit(facts).unwrap().lines().iter().any(|line| line.contains("disks/00-root.raw")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_newest_stay_in_the_cloud_and_older_ones_go() {
     let bed = CloudBed::new("{cloud: c, project-configuration: false, cloud-keep-last: 2}");
     for run in ["r1", "r2", "r3"] {

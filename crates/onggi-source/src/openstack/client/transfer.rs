@@ -1,6 +1,7 @@
 //! Images in either direction.
 
 use std::io;
+use std::ops::Range;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use http::{StatusCode, header};
 use reqwest::Response;
 use tokio::sync::mpsc;
 
-use super::{Client, How, STALL, body};
+use super::{BODY_BYTES_MAX, Client, How, STALL, body, limited_body};
 use crate::chain::chain;
 use crate::context::{Context, Stop};
 use crate::openstack::cloud::{Answer, Fetched, Pieces, Service};
@@ -54,14 +55,10 @@ pub(super) async fn fetch(client: &Client, cx: &Context, image: &str, from: u64)
     let whole = |text: Option<String>| text.and_then(|text| text.rsplit('/').next()?.parse().ok());
     let (start, length) = match answer.status() {
         StatusCode::OK | StatusCode::NO_CONTENT => (0, whole(header(header::CONTENT_LENGTH))),
-        StatusCode::PARTIAL_CONTENT => {
-            let range = header(header::CONTENT_RANGE);
-            let first = range.as_deref().and_then(|range| range.trim_start_matches("bytes ").split('-').next());
-            match first.and_then(|first| first.trim().parse().ok()) {
-                Some(start) if start == from => (start, whole(range)),
-                _ => return Ok(None),
-            }
-        }
+        StatusCode::PARTIAL_CONTENT => match first_byte(&answer) {
+            Some(start) if start == from => (start, whole(header(header::CONTENT_RANGE))),
+            _ => return Ok(None),
+        },
         StatusCode::BAD_REQUEST | StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => return Ok(None),
         status => {
             let said = body(cx, &act, answer).await?;
@@ -71,6 +68,41 @@ pub(super) async fn fetch(client: &Client, cx: &Context, image: &str, from: u64)
     };
     let pieces = Box::new(Body { image: image.to_owned(), answer });
     Ok(Some(Fetched { from: start, length, pieces }))
+}
+
+/// Fetches a range of an image's file. `None`: the store does not give ranges.
+pub(super) async fn part(client: &Client, cx: &Context, image: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+    let act = format!("read image {image}");
+    let how = How { service: Service::Image, act: &act, is_repeatable: true, is_long: false };
+    let answer = client.send(cx, &how, |session| {
+        let url = format!("{}/images/{image}/file", session.endpoint(Service::Image)?);
+        Ok(client.http.get(url).header(header::RANGE, format!("bytes={}-{}", range.start, range.end.saturating_sub(1))))
+    });
+    let mut answer = answer.await?;
+    match answer.status() {
+        StatusCode::PARTIAL_CONTENT if first_byte(&answer) == Some(range.start) => {}
+        // All of it comes, or it is told that a range cannot be had.
+        StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::BAD_REQUEST | StatusCode::RANGE_NOT_SATISFIABLE => {
+            return Ok(None);
+        }
+        status => {
+            let said = body(cx, &act, answer).await?;
+            let text = Answer { status: status.as_u16(), location: None, body: said }.text();
+            return Err(CloudError::Status { status: status.as_u16(), act, text });
+        }
+    }
+    let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(BODY_BYTES_MAX);
+    let part = limited_body(cx, &act, &mut answer, length.min(BODY_BYTES_MAX)).await?;
+    if part.len() == length {
+        return Ok(Some(part));
+    }
+    Err(CloudError::Unreachable(act, "its answer broke off".to_owned()))
+}
+
+/// Where an answer says that its range begins.
+fn first_byte(answer: &Response) -> Option<u64> {
+    let range = answer.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
+    range.trim_start_matches("bytes ").split('-').next()?.trim().parse().ok()
 }
 
 /// Sends an image's file, which must have so many bytes. One attempt: its content flows.

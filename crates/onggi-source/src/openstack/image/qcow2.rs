@@ -17,7 +17,7 @@ mod table;
 
 use std::sync::{Arc, Mutex};
 
-use super::{ImageBytes, ImageError, be_u64, wrong};
+use super::{ImageBytes, ImageError, be_u32, be_u64, wrong};
 use cluster::Unpacked;
 use entry::Entry;
 use header::CLUSTER_BITS_MAX;
@@ -31,6 +31,8 @@ pub use header::{Compression, Header};
 
 /// How much of the first table is read at once, in bytes.
 const L1_STEP_BYTES: u64 = 64 << 10;
+/// How much of the file's start is read before the length of its first cluster is known, in bytes: one of the usual size.
+const START_BYTES: u64 = 64 << 10;
 
 /// A file whose tables are in order.
 pub struct Qcow2<B> {
@@ -47,8 +49,13 @@ pub struct Qcow2<B> {
 impl<B: ImageBytes> Qcow2<B> {
     /// Opens a file of this length and checks all of its tables.
     pub fn open(bytes: B, file_bytes: u64) -> Result<Self, ImageError> {
-        let mut first = vec![0; file_bytes.min(1 << CLUSTER_BITS_MAX) as usize];
+        let mut first = vec![0; file_bytes.min(START_BYTES) as usize];
         bytes.read_exact_at(0, &mut first)?;
+        let cluster_bytes = 1 << be_u32(&first, 20).min(CLUSTER_BITS_MAX);
+        if cluster_bytes > START_BYTES {
+            first.resize(file_bytes.min(cluster_bytes) as usize, 0);
+            bytes.read_exact_at(0, &mut first)?;
+        }
         let header = Header::parse(&first)?;
         drop(first);
         let mut reached = Reached::new(&header, file_bytes)?;

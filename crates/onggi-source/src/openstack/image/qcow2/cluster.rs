@@ -1,6 +1,7 @@
 //! The bytes of the disk: what lies together in the file is read together, packed clusters are unpacked one by one.
 
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
@@ -65,6 +66,22 @@ impl<B: ImageBytes> Qcow2<B> {
             Some((host, from)) => self.read_host(host, &mut buffer[from..]),
             None => Ok(()),
         }
+    }
+
+    /// Up to where the file must be there, so that these bytes of the disk can be read.
+    pub fn reach(&self, disk: Range<u64>) -> Result<u64, ImageError> {
+        let (mut at, mut reach) = (disk.start, 0);
+        while at < disk.end {
+            let (origin, length) = self.origin(at, disk.end - at)?;
+            reach = reach.max(match origin {
+                Origin::Zeros => 0,
+                Origin::File(host) => host + length,
+                Origin::Packed { at, length } => at + length,
+            });
+            at += length;
+        }
+        // Behind its end there are zeros.
+        Ok(reach.min(self.file_bytes))
     }
 
     /// Where the bytes at an offset come from, and how many of them, at most as many as are wanted.
