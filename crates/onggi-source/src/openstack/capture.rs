@@ -18,9 +18,11 @@ use crate::source::{Result, SourceError, Unit};
 const STATES: &[&str] = &["ACTIVE", "SHUTOFF", "PAUSED", "SUSPENDED"];
 /// Tasks during which the image is not fixed yet.
 const UNFIXED: &[&str] = &["image_snapshot_pending", "image_snapshot"];
-/// Between two questions, at first and at most.
+/// Between two questions, at least and at most; in between, a share of the time that was waited already, so that what is
+/// done is not found out much later than it could be.
 const POLL: Duration = Duration::from_secs(1);
 const POLL_MAX: Duration = Duration::from_secs(15);
+const POLL_SHARE: u32 = 8;
 
 /// One disk of a server.
 #[derive(Debug, Clone)]
@@ -75,8 +77,8 @@ pub(super) async fn capture<'a>(
 
 /// Waits until nobody else works on the server.
 async fn idle(source: &Openstack, cx: &Context, cloud: &dyn Cloud, unit: &Unit) -> Result<Value> {
-    let until = cx.world.elapsed() + source.config.busy_timeout();
-    let mut pause = POLL;
+    let began_at = cx.world.elapsed();
+    let until = began_at + source.config.busy_timeout();
     loop {
         let server = api::server(cx, cloud, unit.id.as_str()).await?.ok_or(SourceError::Gone)?;
         let task = text(&server, "OS-EXT-STS:task_state");
@@ -87,8 +89,7 @@ async fn idle(source: &Openstack, cx: &Context, cloud: &dyn Cloud, unit: &Unit) 
             return Err(SourceError::Refused(format!("another task is at work on it: {task}")));
         }
         cx.monitor.progress(Progress::Phase(format!("waiting for {task}")));
-        cx.sleep(pause).await?;
-        pause = (pause * 2).min(POLL_MAX);
+        pause(cx, began_at).await?;
     }
 }
 
@@ -312,7 +313,7 @@ async fn fixed(source: &Openstack, cx: &Context, cloud: &dyn Cloud, unit: &Unit,
             return Ok(());
         }
         cx.monitor.progress(Progress::Phase(format!("waiting for {task}")));
-        watch.pause(cx).await?;
+        pause(cx, watch.began_at).await?;
     }
 }
 
@@ -334,7 +335,7 @@ pub(super) async fn readable(
         let task = server.as_ref().map(|server| text(server, "OS-EXT-STS:task_state")).unwrap_or_default();
         watch.verdict(cx, cloud, unit, found.as_ref(), task).await?;
         cx.monitor.progress(Progress::Phase("waiting for the image".to_owned()));
-        watch.pause(cx).await?;
+        pause(cx, watch.began_at).await?;
     }
 }
 
@@ -343,7 +344,6 @@ struct Watch {
     began_at: Duration,
     /// Last state, and since when it is so.
     last: (String, Duration),
-    pause: Duration,
     limit: Duration,
 }
 
@@ -355,13 +355,7 @@ impl Watch {
 
     fn new(source: &Openstack, cx: &Context) -> Self {
         let now = cx.world.elapsed();
-        Self { began_at: now, last: (String::new(), now), pause: POLL, limit: source.config.snapshot_timeout() }
-    }
-
-    async fn pause(&mut self, cx: &Context) -> Result<()> {
-        cx.sleep(self.pause).await?;
-        self.pause = (self.pause * 3 / 2).min(POLL_MAX);
-        Ok(())
+        Self { began_at: now, last: (String::new(), now), limit: source.config.snapshot_timeout() }
     }
 
     /// Whether it is whole; an error when it never will be.
@@ -428,8 +422,8 @@ pub(super) async fn await_block(
     id: &str,
     wanted: &str,
 ) -> Result<Value> {
-    let until = cx.world.elapsed() + source.config.snapshot_timeout();
-    let mut pause = POLL;
+    let began_at = cx.world.elapsed();
+    let until = began_at + source.config.snapshot_timeout();
     loop {
         let found = api::block(cx, cloud, kind, id).await?;
         let found = found.ok_or_else(|| SourceError::Incomplete(format!("{kind} {id} vanished")))?;
@@ -443,9 +437,14 @@ pub(super) async fn await_block(
             }
             status => cx.monitor.progress(Progress::Phase(format!("waiting for {kind} {id}: {status}"))),
         }
-        cx.sleep(pause).await?;
-        pause = (pause * 3 / 2).min(POLL_MAX);
+        pause(cx, began_at).await?;
     }
+}
+
+/// Waits until it is asked again, for something that began then.
+async fn pause(cx: &Context, began_at: Duration) -> Result<()> {
+    let waited = cx.world.elapsed().saturating_sub(began_at);
+    Ok(cx.sleep((waited / POLL_SHARE).clamp(POLL, POLL_MAX)).await?)
 }
 
 /// When an image was made, as the cloud's clock has it.
