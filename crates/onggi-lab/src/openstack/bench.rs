@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -30,6 +30,8 @@ const MIB: u64 = 1 << 20;
 const DATA_AT: u64 = 64 * MIB;
 /// The disk is changed in pieces of this many bytes, at multiples of it.
 const PIECE: u64 = MIB;
+/// A line of 1 Gbit/s, in bytes per second.
+const GIGABIT: u64 = 125_000_000;
 /// A connection that passed so many bytes carries the disk: kernel and initial file system have fewer.
 const DISK_BEGINS: usize = 32 << 20;
 
@@ -56,13 +58,21 @@ pub struct Plan {
     pub onggi: PathBuf,
 }
 
-/// Seconds of one server.
-#[derive(Debug, Default)]
-struct Single {
+/// What the image of one server came over.
+struct Line {
+    /// As the report calls it.
+    name: &'static str,
+    /// Where Glance is, for who comes over it.
+    store: SocketAddr,
     /// From where the disk begins to come to the end of the program.
     hub: Vec<Duration>,
     /// A download of the same image from there on.
     bare: Vec<Duration>,
+}
+
+/// One server alone.
+struct Single {
+    lines: Vec<Line>,
     /// Bytes that a second backup added, and bytes that had changed before it.
     added: Vec<(u64, u64)>,
     costs: Vec<Cost>,
@@ -193,40 +203,50 @@ impl Bed<'_> {
         Ok(pieces * PIECE)
     }
 
-    /// One server alone, into a repository on this machine.
+    /// One server alone, into a repository on this machine: over loopback, and over a line as clouds have them.
     fn single(&self, say: &dyn Fn(&str)) -> Result<Single> {
         let begun = Begun::default();
-        let noted = Arc::clone(&begun);
         let glance = Endpoint::of(self.lab, "image");
-        let store = relay::start(glance.url().trim_start_matches("http://"), move |passed, _| {
-            if passed >= DISK_BEGINS {
-                noted.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+        let target = glance.url().trim_start_matches("http://");
+        let hear = || {
+            let noted = Arc::clone(&begun);
+            move |passed, _: &[u8]| {
+                if passed >= DISK_BEGINS {
+                    noted.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+                }
+                ControlFlow::Continue(())
             }
-            ControlFlow::Continue(())
-        });
-        glance.lead_to(&format!("http://{store}"));
-        let (mut single, mut random) = (Single::default(), Random::new(1));
+        };
+        let line = |name, store| Line { name, store, hub: Vec::new(), bare: Vec::new() };
+        let lines = vec![
+            line("loopback", relay::start(target, hear())),
+            line("a line of 1 Gbit/s", relay::start_line(target, GIGABIT, hear())),
+        ];
+        let (mut single, mut random) = (Single { lines, added: Vec::new(), costs: Vec::new() }, Random::new(1));
         let repository = self.path("single").display().to_string();
         let server = Self::server(1);
         let unit = format!("lab/demo/{server}");
         for turn in 1..=self.plan.runs {
-            fs::remove_dir_all(&repository).ok();
-            succeed(&mut self.onggi(&repository, &["init"]))?;
-            take(&begun);
-            let cost = self.measured(&self.onggi(&repository, &["backup", &unit]))?;
-            single.hub.push(take(&begun).context("the disk came through the relay")?.elapsed());
-            single.costs.push(cost);
-            self.bare(&store.to_string())?;
-            single.bare.push(take(&begun).context("the disk came through the relay")?.elapsed());
+            for line in &mut single.lines {
+                glance.lead_to(&format!("http://{}", line.store));
+                fs::remove_dir_all(&repository).ok();
+                succeed(&mut self.onggi(&repository, &["init"]))?;
+                take(&begun);
+                let cost = self.measured(&self.onggi(&repository, &["backup", &unit]))?;
+                let hub = take(&begun).context("the disk came through the relay")?.elapsed();
+                single.costs.push(cost);
+                self.bare(&line.store.to_string())?;
+                let bare = take(&begun).context("the disk came through the relay")?.elapsed();
+                let [shown_hub, shown_bare] = [hub, bare].map(|time| time.as_secs_f64());
+                say(&format!("run {turn}, {}: hub {shown_hub:.2} s, bare download {shown_bare:.2} s", line.name));
+                line.hub.push(hub);
+                line.bare.push(bare);
+            }
             let changed = self.change(&server, &mut random)?;
             let cost = self.measured(&self.onggi(&repository, &["backup", "--json", &unit]))?;
             single.costs.push(cost);
             single.added.push((added(&fs::read_to_string(self.path("log"))?)?, changed));
-            let [hub, bare] = [&single.hub, &single.bare].map(|all| all[turn - 1].as_secs_f64());
-            say(&format!(
-                "run {turn}: hub {hub:.2} s, bare download {bare:.2} s, {:?} bytes added of changed",
-                single.added[turn - 1]
-            ));
+            say(&format!("run {turn}: {:?} bytes added of changed", single.added[turn - 1]));
         }
         Ok(single)
     }
@@ -342,13 +362,10 @@ fn report(plan: &Plan, command_line: &str, single: &Single, days: &Days) -> Resu
         all.get(all.len() / 2).copied().context("it was measured").map(|middle| middle.as_secs_f64())
     };
     let _ = writeln!(page, "| one server, medians of {runs} | onggi | beside | ratio | aim |\n|---|---|---|---|---|");
-    table::row(
-        &mut page,
-        "s from the first byte of the disk to the end, beside a bare download",
-        middle(&single.hub)?,
-        middle(&single.bare)?,
-        Some(1.15),
-    );
+    for line in &single.lines {
+        let what = format!("s from the first byte of the disk to the end, beside a bare download, over {}", line.name);
+        table::row(&mut page, &what, middle(&line.hub)?, middle(&line.bare)?, Some(1.15));
+    }
     let mut added = single.added.clone();
     added.sort_unstable();
     let (added, changed) = *added.get(added.len() / 2).context("it was measured")?;
