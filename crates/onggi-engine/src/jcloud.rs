@@ -26,6 +26,7 @@ pub use self::env::Settings;
 use self::folder::Folder;
 use self::list::{Begun, JobList};
 pub use self::shelf::{Shelf, surplus};
+use crate::edge::{Rsync, RsyncError};
 use crate::exit::Exit;
 
 /// What happens, as it happens.
@@ -102,6 +103,17 @@ enum Fault {
     Differs(String),
     #[error("repository: {0}")]
     Store(String),
+    #[error(transparent)]
+    Rsync(RsyncError),
+}
+
+impl From<RsyncError> for Fault {
+    fn from(error: RsyncError) -> Self {
+        match error {
+            RsyncError::Stopped(stop) => Self::Cloud(stop.into()),
+            other => Self::Rsync(other),
+        }
+    }
 }
 
 impl Fault {
@@ -122,8 +134,8 @@ impl Fault {
 /// Where captures are moved to.
 #[derive(Clone, Copy)]
 pub enum Target<'a> {
-    /// The folder on the backup server, as the script has it.
-    Folder(&'a PlainFolder),
+    /// The folder on the backup server, as the script has it, and the rsync that sends files there, if not we.
+    Folder(&'a PlainFolder, Option<&'a Rsync>),
     /// A repository.
     Repository(&'a Shelf<'a>),
 }
@@ -210,8 +222,8 @@ impl Jcloud<'_> {
             }
         };
         let images = self.project.images(cx, &server).await?;
-        if let Target::Folder(remote) = self.to {
-            self.folder(remote).staged(cx, id, &images, faults).await?;
+        if let Target::Folder(remote, rsync) = self.to {
+            self.folder(remote, rsync).staged(cx, id, &images, faults).await?;
         }
         let mut older = images.iter().take(images.len().saturating_sub(1)).collect::<Vec<_>>();
         if self.settings.only_oldest {
@@ -236,8 +248,8 @@ impl Jcloud<'_> {
         }
     }
 
-    fn folder<'b>(&'b self, remote: &'b PlainFolder) -> Folder<'b> {
-        Folder { settings: self.settings, project: self.project, remote, tell: self.tell }
+    fn folder<'b>(&'b self, remote: &'b PlainFolder, rsync: Option<&'b Rsync>) -> Folder<'b> {
+        Folder { settings: self.settings, project: self.project, remote, rsync, tell: self.tell }
     }
 
     /// Moves one image, and removes it from the cloud once it lies elsewhere, proved.
@@ -250,7 +262,7 @@ impl Jcloud<'_> {
         faults: &mut Vec<(String, String)>,
     ) -> Result<(), Fault> {
         match self.to {
-            Target::Folder(remote) => self.folder(remote).carry(cx, server, image, keep).await?,
+            Target::Folder(remote, rsync) => self.folder(remote, rsync).carry(cx, server, image, keep).await?,
             Target::Repository(shelf) => {
                 let stored = shelf.store(cx, self.project, server, image).await?;
                 faults.extend(stored.problems.into_iter().map(|text| (image.id.clone(), text)));
@@ -258,8 +270,8 @@ impl Jcloud<'_> {
             }
         }
         self.project.delete(cx, image).await?;
-        if let Target::Folder(remote) = self.to {
-            self.folder(remote).forget_staged(image);
+        if let Target::Folder(remote, rsync) = self.to {
+            self.folder(remote, rsync).forget_staged(image);
         }
         (self.tell)(Event::Deleted(image.id.clone()));
         Ok(())

@@ -43,6 +43,8 @@ pub struct Settings {
     pub keep_own: bool,
     /// One image of a server is moved in a run, and not all but the newest.
     pub only_oldest: bool,
+    /// Files are sent by the installed rsync.
+    pub rsync: bool,
 }
 
 impl Settings {
@@ -112,6 +114,14 @@ impl Reader<'_> {
                 1
             }
         };
+        let rsync = match self.optional("RSYNC").as_deref() {
+            None | Some("0") => false,
+            Some("1") => true,
+            Some(other) => {
+                self.faults.push(format!("RSYNC is neither 0 nor 1: {other}"));
+                false
+            }
+        };
         let settings = Settings {
             joblist: self.path("PATH_TO_JOBLIST"),
             images: self.optional("PATH_TO_SNAPSHOT_DIR").map(|path| self.base.join(path)),
@@ -130,11 +140,8 @@ impl Reader<'_> {
             account: self.text("ACCOUNT_NAME"),
             keep_own: self.optional("KEEP_OWN").as_deref() == Some("1"),
             only_oldest: self.optional("ONLY_OLDEST").as_deref() == Some("1"),
+            rsync,
         };
-        if self.optional("RSYNC").is_some_and(|value| value != "0") {
-            self.faults
-                .push("RSYNC is not done: files go over SFTP, with no program on either side; take it out".to_owned());
-        }
         if self.faults.is_empty() && settings.staging.file_name().is_none() {
             self.faults.push("PATH_TO_SNAPSHOT_WITH_METADATA_DIR names no folder".to_owned());
         }
@@ -210,9 +217,9 @@ mod tests {
     }
 
     #[test]
-    fn another_way_than_sftp_is_refused() {
-        let fault = "RSYNC is not done: files go over SFTP, with no program on either side; take it out";
-        check(&format!("{WHOLE}RSYNC=1\n"), &[fault]);
+    fn rsync_is_asked_for_or_not() {
+        check(&format!("{WHOLE}RSYNC=yes\n"), &["RSYNC is neither 0 nor 1: yes"]);
+        assert!(Settings::read(&format!("{WHOLE}RSYNC=1\n"), Path::new("/work")).unwrap().rsync);
         check(&format!("{WHOLE}RSYNC=0\nKEEP_OWN=1\n"), &[]);
     }
 

@@ -4,7 +4,7 @@
 //! A file counts only when it was read back and is what was sent. What is not named as a capture is never removed.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,7 +22,10 @@ use tokio::sync::Mutex;
 use super::flow::{Flow, From, STEP_BYTES};
 use super::tree::surplus;
 use super::{Event, Fault, Settings};
+use crate::edge::Rsync;
 
+/// What a file in the staging folder is called that is not whole; no capture is called so.
+const UNFINISHED: &str = "unfinished";
 /// How long what must be taken away may take when the run is stopped.
 const CLEANUP: Duration = Duration::from_mins(5);
 
@@ -31,6 +34,8 @@ pub(super) struct Folder<'a> {
     pub(super) settings: &'a Settings,
     pub(super) project: &'a Project,
     pub(super) remote: &'a PlainFolder,
+    /// Who sends files, if not we.
+    pub(super) rsync: Option<&'a Rsync>,
     pub(super) tell: &'a (dyn Fn(Event) + Sync),
 }
 
@@ -56,9 +61,12 @@ impl Folder<'_> {
                 continue;
             }
             let path = folder.join(&name);
-            let flow = Flow::of_file(cx, self.settings.rate, &path, None)?;
             let target = format!("{}/{name}", self.folder(server));
-            match self.send(cx, &target, flow).await {
+            let sent = match self.rsync {
+                Some(rsync) => self.sync(cx, rsync, &target).await,
+                None => self.send(cx, &target, Flow::of_file(cx, self.settings.rate, &path, None)?).await,
+            };
+            match sent {
                 Ok((bytes, _)) => {
                     fs::remove_file(&path)?;
                     (self.tell)(Event::Moved(target, bytes));
@@ -114,10 +122,12 @@ impl Folder<'_> {
         {
             return Ok((disk.bytes, wanted.clone()));
         }
+        if let Some(rsync) = self.rsync {
+            self.stage(cx, target, disk, wanted.as_deref()).await?;
+            return self.sync(cx, rsync, target).await;
+        }
         let near = self.settings.images.as_ref().map(|folder| folder.join(&disk.image));
-        let is_near =
-            |path: &PathBuf| fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == disk.bytes);
-        if let (Some(path), Some(wanted)) = (near.filter(is_near), &wanted)
+        if let (Some(path), Some(wanted)) = (near.filter(|path| has_bytes(path, disk.bytes)), &wanted)
             && let Ok(flow) = Flow::of_file(cx, self.settings.rate, &path, Some(wanted.clone()))
         {
             match self.send(cx, target, flow).await {
@@ -129,6 +139,48 @@ impl Folder<'_> {
         }
         let from = From::Cloud(self.project.fetch(cx, disk).await?);
         self.send(cx, target, Flow::new(cx, self.settings.rate, from, None)).await
+    }
+
+    /// Puts a disk into the staging folder, as the script does, for rsync to send it from there; what an earlier run put
+    /// there whole is still good.
+    async fn stage(&self, cx: &Context, target: &str, disk: &Disk, wanted: Option<&str>) -> Result<(), Fault> {
+        let path = self.staged_path(target);
+        if let (true, Some(wanted)) = (has_bytes(&path, disk.bytes), wanted)
+            && hashed(cx, Flow::of_file(cx, None, &path, None)?).await?.1 == wanted
+        {
+            return Ok(());
+        }
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        // Nobody takes what is not whole for a capture.
+        let unfinished = path.with_extension(UNFINISHED);
+        let near = self.settings.images.as_ref().map(|folder| folder.join(&disk.image));
+        if let (Some(near), Some(wanted)) = (near.filter(|near| has_bytes(near, disk.bytes)), wanted)
+            && let Ok(flow) = Flow::of_file(cx, None, &near, None)
+            && fill(cx, &unfinished, flow).await?.1 == wanted
+        {
+            return Ok(fs::rename(unfinished, path)?);
+        }
+        let from = From::Cloud(self.project.fetch(cx, disk).await?);
+        fill(cx, &unfinished, Flow::new(cx, None, from, None)).await?;
+        Ok(fs::rename(unfinished, path)?)
+    }
+
+    /// Where a file of the backup server is staged.
+    fn staged_path(&self, target: &str) -> PathBuf {
+        self.settings.staging.parent().unwrap_or(Path::new("/")).join(target)
+    }
+
+    /// Has rsync send what is staged, and reads it back; answers the length and the hash. What was sent is staged no more.
+    async fn sync(&self, cx: &Context, rsync: &Rsync, target: &str) -> Result<(u64, String), Fault> {
+        let path = self.staged_path(target);
+        let (bytes, sha512) = hashed(cx, Flow::of_file(cx, None, &path, None)?).await?;
+        let base = self.settings.staging.parent().unwrap_or(Path::new("/"));
+        rsync.send(cx, base, target, &self.settings.remote).await?;
+        self.prove(cx, target, bytes, &sha512).await?;
+        fs::remove_file(path)?;
+        Ok((bytes, sha512))
     }
 
     /// Sends and reads back; answers the length and the hash.
@@ -145,11 +197,17 @@ impl Folder<'_> {
         }
         let bytes = sent?;
         let sha512 = hexadecimal(&flow.hash.finalize());
-        if self.remote.bytes(target).await? != Some(bytes) || self.hash(cx, target, bytes).await? != sha512 {
-            self.remote.remove(target).await?;
-            return Err(Fault::Differs(target.to_owned()));
-        }
+        self.prove(cx, target, bytes, &sha512).await?;
         Ok((bytes, sha512))
+    }
+
+    /// Reads a file back; one that is not what was sent goes.
+    async fn prove(&self, cx: &Context, target: &str, bytes: u64, sha512: &str) -> Result<(), Fault> {
+        if self.remote.bytes(target).await? == Some(bytes) && self.hash(cx, target, bytes).await? == sha512 {
+            return Ok(());
+        }
+        self.remote.remove(target).await?;
+        Err(Fault::Differs(target.to_owned()))
     }
 
     /// Reads a file of the backup server.
@@ -195,6 +253,40 @@ impl Folder<'_> {
         }
         Ok(())
     }
+}
+
+fn has_bytes(path: &Path, bytes: u64) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == bytes)
+}
+
+/// Reads to the end, and answers the length and the hash.
+async fn hashed(cx: &Context, mut flow: Flow) -> Result<(u64, String), Fault> {
+    let mut bytes = 0;
+    while let Some(piece) = next_of(cx, &mut flow).await? {
+        bytes += piece.len() as u64;
+    }
+    Ok((bytes, hexadecimal(&flow.hash.finalize())))
+}
+
+/// Writes all of it into a file, and answers the length and the hash.
+async fn fill(cx: &Context, path: &Path, mut flow: Flow) -> Result<(u64, String), Fault> {
+    let mut file = fs::File::create(path)?;
+    let mut bytes = 0;
+    while let Some(piece) = next_of(cx, &mut flow).await? {
+        bytes += piece.len() as u64;
+        let written = tokio::task::spawn_blocking(move || file.write_all(&piece).map(|()| file)).await;
+        file = written.map_err(io::Error::other)??;
+    }
+    Ok((bytes, hexadecimal(&flow.hash.finalize())))
+}
+
+async fn next_of(cx: &Context, flow: &mut Flow) -> Result<Option<Bytes>, Fault> {
+    cx.check().map_err(SourceError::from)?;
+    let next = flow.next(cx).await;
+    if let Some(error) = flow.fault.take() {
+        return Err(Fault::Cloud(error));
+    }
+    Ok(next?)
 }
 
 /// The names of plain files in a folder; none where there is no such folder.

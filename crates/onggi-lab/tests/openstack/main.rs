@@ -22,7 +22,7 @@
 //! | 16 | `story::…a_new_server_runs_…`, `restore` (in place, replaced, image to volume) |
 //! | 17 | `restore`, with kernel and ramdisk that the other project sees |
 //! | 18 | `fault::who_cannot_enter_…` |
-//! | 19 | `jcloud`, into the script's folder and into a repository; the script itself is not run beside |
+//! | 19 | `jcloud`, into the script's folder, by rsync too, and into a repository; the script itself is not run beside |
 //! | 20 | `restore::…restic_reads_…` |
 //! | 21 | `onggi-source/tests/image`, `image_memory` |
 //! | nothing of others | `guard` |

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::ValueHint;
 use onggi_engine::backup::{History, UnitPlan};
+use onggi_engine::edge::Rsync;
 use onggi_engine::exit::Exit;
 use onggi_engine::import::unit_plan;
 use onggi_engine::jcloud::{Event, Jcloud, JcloudError, Settings, Shelf, Summary, Target, surplus};
@@ -27,7 +28,8 @@ use crate::watcher::Watcher;
 ///
 /// The same variables, list of jobs, names and folders, so that either goes on with the other's work. Each file is read
 /// back and compared before its image is removed from the cloud. A rate is in KiB/s, as rsync took it; BANDWIDTH_UNIT=MB
-/// in the file says otherwise, ONLY_OLDEST=1 moves one image of a server in a run, as the script did.
+/// in the file says otherwise, ONLY_OLDEST=1 moves one image of a server in a run, as the script did, and RSYNC=1 has the
+/// installed rsync send the files.
 ///
 /// With --repo the same is done into a repository in the place of the backup server: each capture is a snapshot that
 /// `onggi restore --to source` makes a server of, where the configuration has --source with kind openstack.
@@ -79,16 +81,27 @@ pub async fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let summary = if session.globals.repo.is_some() {
         into_repository(args, &settings, session, work).await?
     } else {
-        let remote = backup_server(&settings, session).await?;
-        work(Target::Folder(&remote)).await?
+        let options = backup_server(&settings, session);
+        let rsync = settings.rsync.then(|| Rsync {
+            host: settings.host.clone(),
+            user: settings.user.clone(),
+            port: settings.port,
+            key: settings.key.clone(),
+            known_hosts: options.known_hosts.clone(),
+            rate: settings.rate,
+        });
+        let remote = PlainFolder::open(options).await.map_err(|error| {
+            Failure::new(Exit::from(&error), format!("enter the backup server {}", settings.host)).chain(&error)
+        })?;
+        work(Target::Folder(&remote, rsync.as_ref())).await?
     };
     let is_whole = summary.failed == 0 && summary.left == 0;
     Ok(if args.strict && !is_whole { Exit::Partial } else { Exit::Done })
 }
 
-async fn backup_server(settings: &Settings, session: &Session) -> Result<PlainFolder, Failure> {
+fn backup_server(settings: &Settings, session: &Session) -> SftpOptions {
     let ssh = session.machine.home().join(".ssh/known_hosts");
-    let options = SftpOptions {
+    SftpOptions {
         host: settings.host.clone(),
         port: settings.port,
         user: settings.user.clone(),
@@ -103,10 +116,7 @@ async fn backup_server(settings: &Settings, session: &Session) -> Result<PlainFo
             .collect(),
         host_key: None,
         clock: session.machine.clock(),
-    };
-    PlainFolder::open(options).await.map_err(|error| {
-        Failure::new(Exit::from(&error), format!("enter the backup server {}", settings.host)).chain(&error)
-    })
+    }
 }
 
 /// Stores captures as snapshots, then forgets those of the same servers that are too many.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -50,8 +50,13 @@ impl<'a> Desk<'a> {
     }
 
     fn onggi(&self, words: &[&str]) -> Ended {
+        self.onggi_in(Path::new(&std::env::var_os("PATH").unwrap_or_default()), words)
+    }
+
+    /// Where programs are looked for in these folders.
+    fn onggi_in(&self, programs: &Path, words: &[&str]) -> Ended {
         let mut command = Command::new(program::onggi());
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.path("home"));
+        command.env_clear().env("PATH", programs).env("HOME", self.path("home"));
         Ended::of(command.current_dir(self.place.path()).args(words).output().unwrap())
     }
 
@@ -119,6 +124,41 @@ fn the_scripts_work_is_done_from_its_own_file() {
     assert!(lab.client(&["image", "list"]).contains("before upgrade of"));
     a_server_on_a_volume_is_moved_with_its_bytes(&desk, &vol1);
     the_tree_is_imported(&desk);
+    for image in desk.images("") {
+        lab.client(&["image", "delete", &image]);
+    }
+}
+
+#[test]
+fn rsync_sends_the_files_where_that_is_asked_for() {
+    let Some(lab) = Openstack::start() else { return };
+    let Some(sshd) = Sshd::start() else { return };
+    let desk = Desk::new(&lab, &sshd, "demo", "RSYNC=1\nPATH_TO_SNAPSHOT_DIR=\nMAX_COUNT_OF_SNAPSHOT=3\n");
+    let vm1 = lab.id("server", "vm1");
+    desk.run_listed(&[&vm1]).expect(0);
+    let image = lab.id("image", &desk.images(&vm1)[0]);
+    let saved = desk.path("saved");
+    lab.client(&["image", "save", "--file", saved.to_str().unwrap(), &image]);
+    let saved = fs::read(saved).unwrap();
+    let staged = || fs::read_dir(desk.path("staging/demo").join(&vm1)).unwrap().map(|one| one.unwrap().path());
+    // A machine without rsync: the shell that asks the login for its variables lies elsewhere.
+    let bare = desk.path("programs");
+    fs::create_dir(&bare).unwrap();
+    std::os::unix::fs::symlink("/usr/bin/bash", bare.join("bash")).unwrap();
+    desk.joblist(&[&vm1]);
+    let without = desk.onggi_in(&bare, &["jcloud", "--env", ".env", "--strict"]).expect(3);
+    assert!(without.tells("install it, or take RSYNC out"), "{without:?}");
+    assert_eq!(desk.files(&vm1), BTreeMap::new());
+    let kept: Vec<_> = staged().collect();
+    assert!(kept.len() == 1 && fs::read(&kept[0]).unwrap() == saved, "{kept:?}");
+    desk.run_listed(&[&vm1]).expect(0);
+    let files = desk.files(&vm1);
+    let moved = files.iter().filter(|(name, _)| name.ends_with(&image)).collect::<Vec<_>>();
+    assert!(moved.len() == 1 && *moved[0].1 == saved, "{:?}", files.keys());
+    assert!(files.contains_key(&format!("{}.json", moved[0].0)));
+    assert_eq!(staged().count(), 0, "what was sent is staged no more");
+    let left = lab.client(&["image", "list", "-f", "value", "-c", "ID"]);
+    assert!(!left.contains(&image), "{left}");
     for image in desk.images("") {
         lab.client(&["image", "delete", &image]);
     }
