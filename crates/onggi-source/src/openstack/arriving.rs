@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::cloud::{Cloud, text};
 use super::disk::{blocking, layout_of, read_of};
 use super::download::Download;
-use super::image::{ImageBytes, ImageError, Inspection, Qcow2, inspect};
+use super::image::{ImageBytes, ImageError, Inspection, Place, Qcow2, inspect};
 use crate::carrier::lost;
 use crate::context::{Context, Spool};
 use crate::item::Layout;
@@ -219,13 +219,19 @@ impl ReadAt for Arriving {
     }
 
     async fn read(&self, cx: &Context, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
-        if !self.file.came.borrow().is_whole {
-            let (disk, wanted) = (Arc::clone(&self.disk), offset..offset + buffer.len() as u64);
-            let reach = blocking(move || disk.reach(wanted)).await?;
-            let reach = reach.map_err(|error| SourceError::Incomplete(format!("its tables: {error}")))?;
-            self.file.wait(cx, |came| came.is_whole || reach <= came.there).await?;
+        let (disk, wanted) = (Arc::clone(&self.disk), offset..offset + buffer.len() as u64);
+        let found = blocking(move || Ok::<_, ImageError>((disk.reach(wanted.clone())?, disk.places(wanted)?))).await?;
+        let (reach, places) = found.map_err(|error| SourceError::Incomplete(format!("its tables: {error}")))?;
+        self.file.wait(cx, |came| came.is_whole || reach <= came.there).await?;
+        let Some(places) = places else { return read_of(&self.disk, cx, offset, buffer).await };
+        for Place { disk, host } in places {
+            let part = &mut buffer[(disk.start - offset) as usize..(disk.end - offset) as usize];
+            match host {
+                Some(host) => self.file.spool.read(cx, host, part).await?,
+                None => part.fill(0),
+            }
         }
-        read_of(&self.disk, cx, offset, buffer).await
+        Ok(())
     }
 
     async fn confirm(&self, cx: &Context) -> Result<(), ReadError> {
@@ -249,6 +255,8 @@ mod tests {
     const CLUSTER: usize = 64 << 10;
     /// Clusters of the disk.
     const CLUSTERS: usize = 40;
+    /// One that was never written.
+    const HOLE: usize = 5;
     /// Longer than anything here takes.
     const PATIENCE: Duration = Duration::from_mins(10);
 
@@ -307,7 +315,8 @@ mod tests {
         }
     }
 
-    /// A file whose second table lies behind all that it tells of. Each cluster of the disk is filled with its number.
+    /// A file whose second table lies behind all that it tells of. Each cluster of the disk is filled with its number, and
+    /// one is a hole.
     fn file() -> Vec<u8> {
         let mut file = vec![0; CLUSTER * (CLUSTERS + 3)];
         let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
@@ -318,7 +327,7 @@ mod tests {
         put(40, &(CLUSTER as u64).to_be_bytes());
         let table = CLUSTER * (CLUSTERS + 2);
         put(CLUSTER, &(table as u64).to_be_bytes());
-        for cluster in 0..CLUSTERS {
+        for cluster in (0..CLUSTERS).filter(|cluster| *cluster != HOLE) {
             let at = CLUSTER * (cluster + 2);
             put(table + cluster * 8, &(at as u64).to_be_bytes());
             put(at, &[cluster as u8; CLUSTER]);
@@ -387,10 +396,16 @@ mod tests {
         line.send(file()[half..half + CLUSTER * 10].to_vec().into()).unwrap();
         let cx = &bed.bench.cx;
         let reading = async {
-            assert_eq!(disk.open(cx, &Known::default()).await.unwrap().data, [0..disk.length()]);
+            let hole = HOLE as u64 * CLUSTER as u64;
+            let data = disk.open(cx, &Known::default()).await.unwrap().data;
+            assert_eq!(data, [0..hole, hole + CLUSTER as u64..disk.length()]);
             let mut cluster = vec![0; CLUSTER];
             disk.read(cx, 3 * CLUSTER as u64, &mut cluster).await.unwrap();
             assert_eq!(cluster, [3; CLUSTER]);
+            let (mut across, middle) = (vec![0xff; 3 * CLUSTER], 4 * CLUSTER + CLUSTER / 2);
+            disk.read(cx, middle as u64, &mut across).await.unwrap();
+            let expected = (middle..middle + across.len()).map(|at| at / CLUSTER);
+            assert!(across.into_iter().eq(expected.map(|cluster| if cluster == HOLE { 0 } else { cluster as u8 })));
             let end = disk.length() - CLUSTER as u64;
             let early = timeout(PATIENCE, disk.read(cx, end, &mut cluster)).await;
             assert!(early.is_err(), "it is not there");

@@ -82,6 +82,8 @@ pub(super) struct Download {
     running: Running,
     /// The last piece, which is hashed while the next one comes.
     unhashed: Bytes,
+    /// Memory of a piece that nobody needs any more: new one would be cleared by the system first.
+    spare: BytesMut,
     /// Bytes handed on or waiting to be.
     have: u64,
     waiting: VecDeque<Bytes>,
@@ -116,6 +118,7 @@ impl Download {
             blank: running.clone(),
             running,
             unhashed: Bytes::new(),
+            spare: BytesMut::new(),
             have: 0,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -206,7 +209,9 @@ impl Download {
 
     /// What waits, in one piece.
     fn hand_on(&mut self) -> Bytes {
-        let mut whole = BytesMut::with_capacity(self.waiting_bytes);
+        let mut whole = std::mem::take(&mut self.spare);
+        whole.clear();
+        whole.reserve(self.waiting_bytes);
         for piece in self.waiting.drain(..) {
             whole.extend_from_slice(&piece);
         }
@@ -270,7 +275,8 @@ impl ByteStream for Download {
     async fn next(&mut self, cx: &Context) -> Result<Option<Bytes>, ReadError> {
         let hashed = self.hashed(self.unhashed.clone());
         let (hashed, collected) = futures::join!(hashed, self.collect(cx));
-        (self.running, self.unhashed) = (hashed?, Bytes::new());
+        self.running = hashed?;
+        self.spare = std::mem::take(&mut self.unhashed).try_into_mut().unwrap_or_default();
         collected?;
         let bytes = self.hand_on();
         if self.is_done {

@@ -18,7 +18,7 @@ use crate::source::SourceError;
 
 pub use format::Format;
 pub use inspect::{FileSystem, Inspection, Inspector, Partition, State, Table, inspect, inspect_backup};
-pub use qcow2::{Compression, Extent, ExtentKind, Extents, Header, Qcow2};
+pub use qcow2::{Compression, Extent, ExtentKind, Extents, Header, Place, Qcow2};
 pub use write::{Piece, Qcow2Plan};
 
 /// Why an image is not read.

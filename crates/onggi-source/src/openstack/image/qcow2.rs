@@ -26,6 +26,7 @@ use table::Slices;
 
 pub(super) use header::L1_BYTES_MAX;
 
+pub use cluster::Place;
 pub use extents::{Extent, ExtentKind, Extents};
 pub use header::{Compression, Header};
 

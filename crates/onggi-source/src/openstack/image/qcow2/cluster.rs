@@ -23,6 +23,15 @@ pub(super) struct Unpacked {
     bytes: Vec<u8>,
 }
 
+/// Bytes of the disk that lie together in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Of the disk.
+    pub disk: Range<u64>,
+    /// Where they begin in the file; `None`: they are zeros.
+    pub host: Option<u64>,
+}
+
 /// Where a stretch of the disk comes from.
 enum Origin {
     Zeros,
@@ -70,18 +79,44 @@ impl<B: ImageBytes> Qcow2<B> {
 
     /// Up to where the file must be there, so that these bytes of the disk can be read.
     pub fn reach(&self, disk: Range<u64>) -> Result<u64, ImageError> {
-        let (mut at, mut reach) = (disk.start, 0);
-        while at < disk.end {
-            let (origin, length) = self.origin(at, disk.end - at)?;
+        let mut reach = 0;
+        self.each_origin(disk, |_, origin, length| {
             reach = reach.max(match origin {
                 Origin::Zeros => 0,
                 Origin::File(host) => host + length,
                 Origin::Packed { at, length } => at + length,
             });
-            at += length;
-        }
+        })?;
         // Behind its end there are zeros.
         Ok(reach.min(self.file_bytes))
+    }
+
+    /// Where bytes of the disk lie in the file, or that they are zeros: in order, without gaps, neighbors joined. `None`:
+    /// they do not lie there as they are.
+    pub fn places(&self, disk: Range<u64>) -> Result<Option<Vec<Place>>, ImageError> {
+        let (mut places, mut is_plain): (Vec<Place>, _) = (Vec::new(), true);
+        self.each_origin(disk, |at, origin, length| {
+            let host = match origin {
+                Origin::Zeros => None,
+                Origin::File(host) if host + length <= self.file_bytes => Some(host),
+                Origin::File(_) | Origin::Packed { .. } => return is_plain = false,
+            };
+            match places.last_mut() {
+                Some(last) if last.host.map(|host| host + (at - last.disk.start)) == host => last.disk.end += length,
+                _ => places.push(Place { disk: at..at + length, host }),
+            }
+        })?;
+        Ok(is_plain.then_some(places))
+    }
+
+    fn each_origin(&self, disk: Range<u64>, mut show: impl FnMut(u64, Origin, u64)) -> Result<(), ImageError> {
+        let mut at = disk.start;
+        while at < disk.end {
+            let (origin, length) = self.origin(at, disk.end - at)?;
+            show(at, origin, length);
+            at += length;
+        }
+        Ok(())
     }
 
     /// Where the bytes at an offset come from, and how many of them, at most as many as are wanted.
