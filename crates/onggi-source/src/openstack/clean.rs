@@ -64,13 +64,15 @@ struct Found {
 impl Found {
     async fn of_unit(source: &Openstack, cx: &Context, cloud: &dyn Cloud, unit: &Unit) -> Result<Self> {
         let (label, id) = (source.label.as_str(), unit.id.as_str());
-        let mut images = api::images(cx, cloud, &[(mark::SOURCE, label), (mark::SERVER, id)]).await?;
+        let has_volumes = cloud.has(cx, Service::Volume).await?;
+        let blocks = async |kind| {
+            if has_volumes { api::blocks(cx, cloud, kind, (mark::SERVER, id)).await } else { Ok(Vec::new()) }
+        };
+        let marks = [(mark::SOURCE, label), (mark::SERVER, id)];
+        // At once, since each list takes a cloud a while.
+        let found = futures::try_join!(api::images(cx, cloud, &marks), blocks("volume"), blocks("snapshot"));
+        let (mut images, mut volumes, mut snapshots) = found?;
         images.retain(|image| mark::is_own_image(image, label));
-        let (mut volumes, mut snapshots) = (Vec::new(), Vec::new());
-        if cloud.has(cx, Service::Volume).await? {
-            volumes = api::blocks(cx, cloud, "volume", (mark::SERVER, id)).await?;
-            snapshots = api::blocks(cx, cloud, "snapshot", (mark::SERVER, id)).await?;
-        }
         volumes.retain(|one| mark::value(one, mark::SOURCE) == label);
         snapshots.retain(|one| mark::value(one, mark::SOURCE) == label);
         Ok(Self { images, volumes, snapshots })

@@ -359,8 +359,10 @@ impl Taken<'_> {
     /// The kernel and the ramdisk that the server's image names. They never change, so that they are fetched once.
     async fn boot_images(&self, place: &Place<'_>, documents: &Value) -> Result<()> {
         let mut wanted = BTreeMap::new();
-        for (key, id) in record::boot_images(documents) {
-            if let Some(image) = api::image(place.cx, &*self.cloud, &id).await? {
+        let named = record::boot_images(documents);
+        let found = named.iter().map(|(_, id)| api::image(place.cx, &*self.cloud, id));
+        for ((key, id), image) in named.iter().zip(futures::future::try_join_all(found).await?) {
+            if let Some(image) = image {
                 wanted.insert(id, image);
             } else {
                 let text = format!("its {key} {id} does not exist: it will not start without");
