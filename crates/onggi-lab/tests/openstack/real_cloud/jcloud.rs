@@ -141,10 +141,12 @@ fn rsync_sends_the_files_where_that_is_asked_for() {
     lab.client(&["image", "save", "--file", saved.to_str().unwrap(), &image]);
     let saved = fs::read(saved).unwrap();
     let staged = || fs::read_dir(desk.path("staging/demo").join(&vm1)).unwrap().map(|one| one.unwrap().path());
-    // A machine without rsync: the shell that asks the login for its variables lies elsewhere.
+    // A machine without rsync, and with what the login's file is read by.
     let bare = desk.path("programs");
     fs::create_dir(&bare).unwrap();
-    std::os::unix::fs::symlink("/usr/bin/bash", bare.join("bash")).unwrap();
+    for name in ["bash", "env"] {
+        std::os::unix::fs::symlink(Path::new("/usr/bin").join(name), bare.join(name)).unwrap();
+    }
     desk.joblist(&[&vm1]);
     let without = desk.onggi_in(&bare, &["jcloud", "--env", ".env", "--strict"]).expect(3);
     assert!(without.tells("install it, or take RSYNC out"), "{without:?}");
