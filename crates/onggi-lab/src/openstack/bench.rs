@@ -371,11 +371,9 @@ fn report(plan: &Plan, command_line: &str, single: &Single, days: &Days) -> Resu
     let (added, changed) = *added.get(added.len() / 2).context("it was measured")?;
     let mib = |bytes: u64| bytes as f64 / MIB as f64;
     table::row(&mut page, "MiB that a second backup adds, beside what changed", mib(added), mib(changed), Some(1.5));
-    let memory = median(&single.costs)
-        .context("it was measured")?
-        .memory_kib
-        .max(median(&days.onggi).context("it was measured")?.memory_kib);
-    let _ = writeln!(page, "\nMemory at most: {} MiB (aim ≤ 256).\n", memory >> 10);
+    let memory = |costs: &[Cost]| median(costs).map(|cost| cost.memory_kib >> 10).context("it was measured");
+    let (one, all) = (memory(&single.costs)?, memory(&days.onggi)?);
+    let _ = writeln!(page, "\nMemory at most: {one} MiB (aim ≤ 256); {servers} servers at once {all} MiB.\n");
     let count = plan.days;
     let _ = writeln!(
         page,
