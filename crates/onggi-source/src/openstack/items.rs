@@ -333,7 +333,8 @@ impl Taken<'_> {
             let item = Item::file(place.below(name)?).with_metadata(place.metadata(0o600, length));
             let storing = place.out.push(item.with_chunking(chunking(length)), Content::At(&disk));
             let receiving = disk.receive(cx, Arc::clone(&self.cloud), image);
-            let (inspection, _) = futures::try_join!(receiving, storing)?;
+            // begun first, so that it is always given up half-way where the image fails
+            let (_, inspection) = futures::try_join!(storing, receiving)?;
             return Ok(plain("raw", length, name.to_owned(), Some(inspection)));
         }
         match fetch(cx, Arc::clone(&self.cloud), image).await? {

@@ -6,7 +6,16 @@ use onggi_storage::{
     Storage, StorageError, conformance,
     sftp::{Sftp, SftpOptions},
 };
-use std::{fs, path::Path, process::Command, sync::Arc};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_line_is_unreachable_and_the_next_call_connects_anew() {
@@ -29,14 +38,16 @@ async fn a_line_that_breaks_under_many_calls_fails_each_and_none_hangs() {
     let Some(server) = Server::start(&[]) else { return };
     let storage = Arc::new(open(server.options()).await);
     storage.prepare().await.unwrap();
+    let created = Arc::new(AtomicUsize::new(0));
     let writers: Vec<_> = (0..12)
         .map(|number| {
-            let storage = storage.clone();
+            let (storage, created) = (storage.clone(), created.clone());
             tokio::spawn(async move {
                 loop {
                     if let Err(error) = storage.create(pack(number), big(number)).await {
                         return error;
                     }
+                    created.fetch_add(1, Ordering::Relaxed);
                     if let Err(error) = storage.remove(pack(number)).await {
                         return error;
                     }
@@ -44,7 +55,9 @@ async fn a_line_that_breaks_under_many_calls_fails_each_and_none_hangs() {
             })
         })
         .collect();
-    while storage.read(pack(3), Some(0..1)).await.is_err() {}
+    while created.load(Ordering::Relaxed) < 12 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     server.stop();
     for writer in writers {
         let error = writer.await.unwrap();
