@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -63,7 +63,13 @@ impl Folder<'_> {
             let path = folder.join(&name);
             let target = format!("{}/{name}", self.folder(server));
             let sent = match self.rsync {
-                Some(rsync) => self.sync(cx, rsync, &target).await,
+                Some(rsync) => {
+                    async {
+                        let sum = hashed(cx, Flow::of_file(cx, None, &path, None)?).await?;
+                        self.sync(cx, rsync, &target, sum).await
+                    }
+                    .await
+                }
                 None => self.send(cx, &target, Flow::of_file(cx, self.settings.rate, &path, None)?).await,
             };
             match sent {
@@ -123,8 +129,10 @@ impl Folder<'_> {
             return Ok((disk.bytes, wanted.clone()));
         }
         if let Some(rsync) = self.rsync {
-            self.stage(cx, target, disk, wanted.as_deref()).await?;
-            return self.sync(cx, rsync, target).await;
+            let sum = self.stage(cx, target, disk, wanted.as_deref()).await?;
+            let sent = self.sync(cx, rsync, target, sum).await?;
+            fs::remove_file(self.base().join(target))?;
+            return Ok(sent);
         }
         let near = self.settings.images.as_ref().map(|folder| folder.join(&disk.image));
         if let (Some(path), Some(wanted)) = (near.filter(|path| has_bytes(path, disk.bytes)), &wanted)
@@ -142,13 +150,20 @@ impl Folder<'_> {
     }
 
     /// Puts a disk into the staging folder, as the script does, for rsync to send it from there; what an earlier run put
-    /// there whole is still good.
-    async fn stage(&self, cx: &Context, target: &str, disk: &Disk, wanted: Option<&str>) -> Result<(), Fault> {
-        let path = self.staged_path(target);
-        if let (true, Some(wanted)) = (has_bytes(&path, disk.bytes), wanted)
-            && hashed(cx, Flow::of_file(cx, None, &path, None)?).await?.1 == wanted
-        {
-            return Ok(());
+    /// there whole is still good. Answers the length and the hash.
+    async fn stage(
+        &self,
+        cx: &Context,
+        target: &str,
+        disk: &Disk,
+        wanted: Option<&str>,
+    ) -> Result<(u64, String), Fault> {
+        let path = self.base().join(target);
+        if let (true, Some(wanted)) = (has_bytes(&path, disk.bytes), wanted) {
+            let sum = hashed(cx, Flow::of_file(cx, None, &path, None)?).await?;
+            if sum.1 == wanted {
+                return Ok(sum);
+            }
         }
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
@@ -158,28 +173,34 @@ impl Folder<'_> {
         let near = self.settings.images.as_ref().map(|folder| folder.join(&disk.image));
         if let (Some(near), Some(wanted)) = (near.filter(|near| has_bytes(near, disk.bytes)), wanted)
             && let Ok(flow) = Flow::of_file(cx, None, &near, None)
-            && fill(cx, &unfinished, flow).await?.1 == wanted
         {
-            return Ok(fs::rename(unfinished, path)?);
+            let sum = fill(cx, &unfinished, flow).await?;
+            if sum.1 == wanted {
+                fs::rename(unfinished, path)?;
+                return Ok(sum);
+            }
         }
         let from = From::Cloud(self.project.fetch(cx, disk).await?);
-        fill(cx, &unfinished, Flow::new(cx, None, from, None)).await?;
-        Ok(fs::rename(unfinished, path)?)
+        let sum = fill(cx, &unfinished, Flow::new(cx, None, from, None)).await?;
+        fs::rename(unfinished, path)?;
+        Ok(sum)
     }
 
-    /// Where a file of the backup server is staged.
-    fn staged_path(&self, target: &str) -> PathBuf {
-        self.settings.staging.parent().unwrap_or(Path::new("/")).join(target)
+    /// What files have the same path below as on the backup server.
+    fn base(&self) -> &Path {
+        self.settings.staging.parent().unwrap_or(Path::new("/"))
     }
 
-    /// Has rsync send what is staged, and reads it back; answers the length and the hash. What was sent is staged no more.
-    async fn sync(&self, cx: &Context, rsync: &Rsync, target: &str) -> Result<(u64, String), Fault> {
-        let path = self.staged_path(target);
-        let (bytes, sha512) = hashed(cx, Flow::of_file(cx, None, &path, None)?).await?;
-        let base = self.settings.staging.parent().unwrap_or(Path::new("/"));
-        rsync.send(cx, base, target, &self.settings.remote).await?;
+    /// Has rsync send what is staged, and reads it back; takes and answers the length and the hash.
+    async fn sync(
+        &self,
+        cx: &Context,
+        rsync: &Rsync,
+        target: &str,
+        (bytes, sha512): (u64, String),
+    ) -> Result<(u64, String), Fault> {
+        rsync.send(cx, self.base(), target, &self.settings.remote).await?;
         self.prove(cx, target, bytes, &sha512).await?;
-        fs::remove_file(path)?;
         Ok((bytes, sha512))
     }
 
