@@ -143,6 +143,17 @@ impl Instance {
         self.place.path().join("client")
     }
 
+    /// A configuration with this director as the source `director`.
+    pub fn configuration(&self) -> String {
+        format!(
+            "version: 1\nsources:\n  director:\n    kind: bosh\n    mode: director\n    connect: {{ host: \"127.0.0.1:{}\", \
+             user: {USER}, key: \"file:{}\", host-key: \"{}\" }}\n",
+            self.port,
+            self.key().display(),
+            self.host_key()
+        )
+    }
+
     /// The server's own key, as a line of `known_hosts` has it behind the name.
     pub fn host_key(&self) -> String {
         let line = fs::read_to_string(self.place.path().join("up/etc/bosh-lab/host.pub")).unwrap_or_default();

@@ -132,14 +132,7 @@ impl Bed<'_> {
         let password = plan.work.join("password");
         fs::write(&password, "bench")?;
         fs::set_permissions(&password, fs::Permissions::from_mode(0o600))?;
-        let config = format!(
-            "version: 1\nsources:\n  director:\n    kind: bosh\n    mode: director\n    connect: {{ host: \"127.0.0.1:{}\", \
-             user: {USER}, key: \"file:{}\", host-key: \"{}\" }}\n",
-            instance.port,
-            instance.key().display(),
-            instance.host_key()
-        );
-        fs::write(plan.work.join("onggi.yaml"), config).context("write the configuration")
+        fs::write(plan.work.join("onggi.yaml"), instance.configuration()).context("write the configuration")
     }
 
     /// As many more blobs.

@@ -116,23 +116,20 @@ impl<'a> NodeFile<'a> {
         put: &mut (dyn FnMut(Vec<u8>) + Send),
     ) -> Result<Piece, ReadError> {
         let mut length = 0;
+        let mut take = |bytes: Vec<u8>| {
+            length += bytes.len();
+            if length > room {
+                return Err(against_protocol("a piece is longer than it was asked for"));
+            }
+            put(bytes);
+            Ok(length)
+        };
         loop {
             match stream.next(cx).await.map_err(|silence| self.silent(silence))? {
-                Answer::Data { bytes, .. } => {
-                    length += bytes.len();
-                    if length > room {
-                        return Err(against_protocol("a piece is longer than it was asked for"));
-                    }
-                    put(bytes);
-                }
+                Answer::Data { bytes, .. } => drop(take(bytes)?),
                 Answer::ReadDone { lost: Lost::NOTHING, stamp, data, bytes, .. } => {
                     stream.done();
-                    length += bytes.len();
-                    if length > room {
-                        return Err(against_protocol("a piece is longer than it was asked for"));
-                    }
-                    put(bytes);
-                    return Ok(Piece { stamp, data, length });
+                    return Ok(Piece { stamp, data, length: take(bytes)? });
                 }
                 Answer::ReadDone { lost, .. } => {
                     stream.done();

@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Programs;
+use crate::bosh::Instance;
 use crate::bosh::bed::Bed;
 use crate::bosh::jumpbox::{Jumpbox, install};
-use crate::bosh::{Instance, USER};
 use crate::program::Ended;
 
 /// What is tried.
@@ -104,14 +104,7 @@ struct Native<'a> {
 
 impl<'a> Native<'a> {
     fn new(jumpbox: &'a Jumpbox, onggi: &'a Path, instance: &Instance) -> Result<Self> {
-        let config = format!(
-            "version: 1\nsources:\n  director:\n    kind: bosh\n    mode: director\n    connect: {{ host: \"127.0.0.1:{}\", \
-             user: {USER}, key: \"file:{}\", host-key: \"{}\" }}\n",
-            instance.port,
-            instance.key().display(),
-            instance.host_key()
-        );
-        std::fs::write(jumpbox.path("onggi.yaml"), config)?;
+        std::fs::write(jumpbox.path("onggi.yaml"), instance.configuration())?;
         let native = Self { jumpbox, onggi };
         native.run(&["init"])?;
         Ok(native)
