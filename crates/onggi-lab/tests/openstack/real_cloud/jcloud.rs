@@ -153,11 +153,15 @@ fn rsync_sends_the_files_where_that_is_asked_for() {
     assert_eq!(desk.files(&vm1), BTreeMap::new());
     let kept: Vec<_> = staged().collect();
     assert!(kept.len() == 1 && fs::read(&kept[0]).unwrap() == saved, "{kept:?}");
+    // What a dead run staged is sent, too, although its image is gone.
+    let dead = kept[0].file_name().unwrap().to_str().unwrap().replace(&image, "00000000-0000-4000-8000-000000000000");
+    fs::write(kept[0].with_file_name(&dead), "of a dead run").unwrap();
     desk.run_listed(&[&vm1]).expect(0);
     let files = desk.files(&vm1);
     let moved = files.iter().filter(|(name, _)| name.ends_with(&image)).collect::<Vec<_>>();
     assert!(moved.len() == 1 && *moved[0].1 == saved, "{:?}", files.keys());
     assert!(files.contains_key(&format!("{}.json", moved[0].0)));
+    assert_eq!(files[&dead], b"of a dead run");
     assert_eq!(staged().count(), 0, "what was sent is staged no more");
     let left = lab.client(&["image", "list", "-f", "value", "-c", "ID"]);
     assert!(!left.contains(&image), "{left}");
