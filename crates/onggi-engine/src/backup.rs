@@ -121,7 +121,7 @@ pub struct Job<'a> {
     pub attempts: u32,
     /// Units that are read at once, after the window.
     pub drains: usize,
-    /// Memory of one archive.
+    /// Memory of all archives of the repository at once.
     pub budget: WriteBudget,
     /// A private folder for spill files.
     pub spill: Option<PathBuf>,

@@ -10,7 +10,7 @@ const MIB: u64 = 1 << 20;
 /// The parts, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// One archive: windows, packs in flight, trees of open directories.
+    /// Archives: windows, packs in flight, trees of open directories.
     pub write: WriteBudget,
     /// What sources may hold: `Context::memory`.
     pub sources: u64,
@@ -27,7 +27,8 @@ impl Memory {
 
     /// The ceiling with an index of so many blobs and so many archives at once.
     pub fn ceiling(&self, blobs: u64, archives: u64) -> u64 {
-        self.write.total() * archives.max(1) + self.sources + self.base + self.index_bytes_per_blob * blobs
+        let beside = WriteBudget::BESIDE * archives.saturating_sub(1);
+        self.write.total() + beside + self.sources + self.base + self.index_bytes_per_blob * blobs
     }
 
     /// The sources' share, one permit per byte.
@@ -57,7 +58,7 @@ mod tests {
             format!("write {write} + sources 64 + base 48 = {total} MiB, and 64 bytes per blob of the index");
         assert_eq!(memory.to_string(), expected);
         assert_eq!(memory.ceiling(0, 1), total * MIB);
-        assert_eq!(memory.ceiling(1 << 20, 2), (total + write + 64) * MIB);
+        assert_eq!(memory.ceiling(1 << 20, 2), (total + 12 + 64) * MIB);
         assert_eq!(memory.for_sources().available_permits() as u64, 64 * MIB);
     }
 }

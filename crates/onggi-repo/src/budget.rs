@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 const MIB: u64 = 1 << 20;
 
-/// How much memory writing may use, in bytes.
+/// How much memory writing may use, in bytes, however many archives are written at once but for [`Self::BESIDE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WriteBudget {
     /// Content that was read and is not yet hashed, compressed and sealed.
@@ -28,6 +28,8 @@ pub struct WriteBudget {
 impl WriteBudget {
     /// 48 + 96 + 32 MiB: with code, index, idle buffers and what the allocator rounds up, a process stays below 256 MiB.
     pub const STANDARD: Self = Self { windows: 48 * MIB, packs: 96 * MIB, trees: 32 * MIB };
+    /// What each archive adds that is written beside others: the reserve of one long content.
+    pub const BESIDE: u64 = 12 * MIB;
     /// Bytes of buffers that may lie idle beside those in use. With less, buffers of one length are given back for the sake
     /// of another all the time, and the system clears each that it gives again.
     pub(crate) const IDLE: u64 = 32 * MIB;

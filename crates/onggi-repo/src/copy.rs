@@ -120,7 +120,7 @@ impl Transfer<'_> {
         }
         let index = self.there.index();
         let relied: Vec<_> = index.all_packs().into_iter().filter(|pack| pack.state == PackState::Live).collect();
-        read_back::read_back(self.there, &index, snapshot.tree, &written.packs, &written.indexes, &[]).await?;
+        read_back::read_back(self.there, &index, snapshot.tree, &written.packs, written.indexes.clone(), &[]).await?;
         fence::fence(self.there, &self.their_lock.watch(), &index, &written.packs, &relied).await?;
         let copy = Snapshot { parent: None, ..snapshot.clone() };
         let new = self.there.derive_snapshot(self.their_lock, id, copy).await?;

@@ -88,6 +88,15 @@ impl RepoError {
         }
     }
 
+    /// The same for somebody else whom it concerns, with the same causes as texts.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Storage(act, error) => Self::Storage(act.clone(), error.again()),
+            Self::Damaged { what, reason } => Self::Damaged { what: what.clone(), reason: reason.clone() },
+            other => Self::Torn(chain(other)),
+        }
+    }
+
     /// Whether bytes that were read are wrong, so that another copy may help.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::Newer { .. })

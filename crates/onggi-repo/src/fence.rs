@@ -3,12 +3,11 @@
 
 use crate::{
     Repository, Result,
-    archive::NewPack,
     error::{Act, Problem, RepoError},
     format::{IndexFile, IndexId, PackId},
     index::{Index, PackInfo},
     lock::LockWatch,
-    read_back,
+    read_back::{self, NewPack},
 };
 use futures::TryStreamExt;
 use onggi_storage::FileType;

@@ -25,6 +25,7 @@
 //! | a plan grows old | prune refuses it when snapshots or indexes changed |
 //! | two write the same file | names are hashes of content: both wrote the same bytes |
 
+mod announce;
 pub mod archive;
 mod budget;
 mod compute;

@@ -3,11 +3,11 @@
 
 use crate::{
     Repository, Result,
-    archive::NewPack,
     error::{Act, RepoError},
     format::{BlobId, BlobKind, IndexFile, IndexId, IndexPack, PackEntry, PackId, pack},
     index::PackState,
     kernel::hash,
+    read_back::NewPack,
     sabotage,
 };
 use bytes::Bytes;
@@ -103,7 +103,6 @@ impl PackWriter {
     async fn take_sent(&mut self) -> Result<()> {
         let Some(stored) = self.sending.next().await else { return Ok(()) };
         let pack = stored?;
-        self.repo.index().add(pack.id, PackState::Live, &pack.blobs);
         let kind = pack.blobs.first().map_or(BlobKind::Data, |entry| entry.kind);
         self.written.packs.push(NewPack { id: pack.id, kind, size: pack.length() });
         self.written.blobs += pack.blobs.len();
@@ -119,9 +118,14 @@ impl PackWriter {
         }
         let packs = std::mem::take(&mut self.stored);
         self.stored_blobs = 0;
-        let ids: Vec<_> = packs.iter().map(|pack| pack.id).collect();
-        let id = self.repo.save_index(IndexFile { packs, ..IndexFile::default() }).await?;
-        self.repo.index().announced(id, ids);
+        let file = IndexFile { packs, ..IndexFile::default() };
+        let id = self.repo.save_index(file.clone()).await?;
+        // Known only now: whoever finds a blob in the index relies on it.
+        let index = self.repo.index();
+        for pack in &file.packs {
+            index.add(pack.id, PackState::Live, &pack.blobs);
+        }
+        index.announced(id, file.packs.iter().map(|pack| pack.id));
         self.written.indexes.push(id);
         Ok(())
     }

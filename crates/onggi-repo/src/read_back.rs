@@ -3,7 +3,6 @@
 
 use crate::{
     Repository, Result,
-    archive::NewPack,
     error::{Act, Problem, RepoError},
     format::{BlobId, BlobKind, FormatError, IndexFile, IndexId, PackEntry, PackId, Reason, Tree, blob, pack},
     index::{Index, PackInfo},
@@ -17,6 +16,21 @@ use std::{
     sync::Arc,
 };
 
+/// A pack that was just written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NewPack {
+    pub id: PackId,
+    pub kind: BlobKind,
+    pub size: u64,
+}
+
+impl NewPack {
+    pub fn of(info: &PackInfo) -> Self {
+        // One of both kinds holds trees too.
+        Self { id: info.id, kind: info.kind.unwrap_or(BlobKind::Tree), size: info.size }
+    }
+}
+
 /// New data packs read in full: at least so many, or one in a hundred.
 const SAMPLE_MIN: usize = 5;
 const SAMPLE_SHARE: usize = 100;
@@ -29,7 +43,7 @@ pub(crate) async fn read_back(
     index: &Arc<Index>,
     root: BlobId,
     packs: &[NewPack],
-    indexes: &[IndexId],
+    indexes: impl IntoIterator<Item = IndexId>,
     used: &[PackInfo],
 ) -> Result<()> {
     let mut problems = Vec::new();
@@ -68,12 +82,12 @@ fn problem(class: &'static str, what: impl std::fmt::Display, text: &str) -> Pro
 /// What the new index files say when they are read again.
 async fn announced(
     repo: &Repository,
-    indexes: &[IndexId],
+    indexes: impl IntoIterator<Item = IndexId>,
     problems: &mut Vec<Problem>,
 ) -> Result<HashMap<PackId, Vec<PackEntry>>> {
     let mut announced = HashMap::new();
     for id in indexes {
-        let json = repo.load_json_from(&**repo.fresh(), FileType::Index, (*id).into()).await;
+        let json = repo.load_json_from(&**repo.fresh(), FileType::Index, id.into()).await;
         let file = json.and_then(|json| IndexFile::parse(&json).map_err(|fault| RepoError::format(id.handle(), fault)));
         match file {
             Ok(file) => announced.extend(file.packs.into_iter().map(|pack| (pack.id, pack.blobs))),

@@ -1,6 +1,7 @@
 //! A repository that is open: its storage, its keys, its configuration, and the index once that is loaded.
 
 use crate::{
+    archive::Writer,
     control::{self, Control},
     environment::Environment,
     error::{Act, Problem, RepoError, Result},
@@ -15,7 +16,7 @@ use onggi_storage::{FileType, Handle, Storage};
 use secrecy::SecretString;
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
 };
 
 /// What a new repository is made with.
@@ -52,6 +53,7 @@ struct Inner {
     problems: Vec<Problem>,
     index: RwLock<Arc<Index>>,
     trees: Mutex<TreeCache>,
+    writer: Mutex<Weak<Writer>>,
 }
 
 impl Repository {
@@ -112,6 +114,7 @@ impl Repository {
                 problems,
                 index: RwLock::default(),
                 trees: Mutex::default(),
+                writer: Mutex::default(),
             }),
         })
     }
@@ -177,6 +180,11 @@ impl Repository {
 
     pub(crate) fn trees(&self) -> &Mutex<TreeCache> {
         &self.inner.trees
+    }
+
+    /// What archives that are written now have in common.
+    pub(crate) fn writer(&self) -> &Mutex<Weak<Writer>> {
+        &self.inner.writer
     }
 }
 

@@ -48,7 +48,38 @@ pub enum StorageError {
     Address(String),
 }
 
+/// A cause as a text, with its own.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Cause(String, #[source] Option<Box<Cause>>);
+
+impl Cause {
+    fn of(error: &dyn std::error::Error) -> Self {
+        Self(error.to_string(), error.source().map(|cause| Box::new(Self::of(cause))))
+    }
+}
+
 impl StorageError {
+    /// The same for somebody else whom it concerns, with the same causes as texts.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let cause = |error: &BoxError| -> BoxError { Box::new(Cause::of(&**error)) };
+        match self {
+            Self::NotFound(handle) => Self::NotFound(handle.clone()),
+            Self::AlreadyExists(handle) => Self::AlreadyExists(handle.clone()),
+            Self::Short(handle, byte) => Self::Short(handle.clone(), *byte),
+            Self::NoPlace(place) => Self::NoPlace(place.clone()),
+            Self::Full(error) => Self::Full(cause(error)),
+            Self::Denied(error) => Self::Denied(cause(error)),
+            Self::Identity(error) => Self::Identity(cause(error)),
+            Self::Immutable(handle) => Self::Immutable(handle.clone()),
+            Self::Busy(pause, error) => Self::Busy(*pause, cause(error)),
+            Self::Unreachable(error) => Self::Unreachable(cause(error)),
+            Self::Faulty(error) => Self::Faulty(cause(error)),
+            Self::Address(text) => Self::Address(text.clone()),
+        }
+    }
+
     /// Whether the same call may succeed later: the retry decorator asks this and nothing else.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Busy(..) | Self::Unreachable(_) | Self::Faulty(_))

@@ -2,11 +2,13 @@
 //! and the directories below it are sealed. What is rendered and waits beyond the budget goes to the spill file.
 
 use super::{
+    claims::Claim,
     content::StoredContent,
     directory::{Directory, Entry, directory_node, render},
     seal::{Plain, store},
-    shared::{Claim, Shared, Work},
+    shared::Shared,
     stats::add,
+    writer::TreeBudget,
 };
 use crate::{
     error::{RepoError, Result},
@@ -22,7 +24,7 @@ pub(super) struct Builder {
     late: HashMap<Vec<u8>, Node>,
     root: Option<BlobId>,
     bytes: usize,
-    bytes_max: usize,
+    budget: TreeBudget,
     spill_folder: Option<(PathBuf, String)>,
     spill: Option<Scratch>,
 }
@@ -35,10 +37,9 @@ pub(super) struct Complete {
 
 impl Builder {
     /// `spill`: folder and name of the spill file; without one everything stays in memory.
-    pub fn new(bytes_max: u64, spill_folder: Option<(PathBuf, String)>) -> Self {
+    pub fn new(budget: TreeBudget, spill_folder: Option<(PathBuf, String)>) -> Self {
         let directories = HashMap::from([(Vec::new(), Directory::default())]);
-        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-        Self { directories, late: HashMap::new(), root: None, bytes: 0, bytes_max, spill_folder, spill: None }
+        Self { directories, late: HashMap::new(), root: None, bytes: 0, budget, spill_folder, spill: None }
     }
 
     /// The root tree, once it is sealed.
@@ -184,7 +185,7 @@ impl Builder {
     }
 
     fn spill_surplus(&mut self) -> Result<()> {
-        while self.bytes > self.bytes_max && self.spill_folder.is_some() {
+        while self.bytes > self.budget.part() && self.spill_folder.is_some() {
             self.spill_largest()?;
         }
         Ok(())
@@ -232,7 +233,7 @@ fn seal_one(shared: &Arc<Shared>, path: &[u8], directory: Directory) -> Result<O
         add(counter, 1);
     }
     if shared.claim(BlobKind::Tree, &tree) == Claim::New {
-        store(shared, BlobKind::Tree, tree, Plain::Bytes(json), Work::begin(shared));
+        store(shared, BlobKind::Tree, tree, Plain::Bytes(json));
     }
     shared.builder().sealed(path, directory.node, tree)
 }

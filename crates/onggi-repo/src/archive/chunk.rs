@@ -1,10 +1,11 @@
 //! A chunk between its cut and its id: bytes in up to a few windows, or in none.
 
 use super::{
+    claims::Claim,
     content::ContentState,
     cut::{Body, is_zero},
     seal::{Plain, store},
-    shared::{Claim, Shared, Work},
+    shared::{Shared, Work},
     zeros::id_of_zeros,
 };
 use crate::{
@@ -82,7 +83,8 @@ impl ChunkJob {
         let id = self.chunk.id();
         self.content.resolve(shared, self.place, id);
         if shared.claim(BlobKind::Data, &id) == Claim::New {
-            store(shared, BlobKind::Data, id, Plain::Chunk(self.chunk), self.work);
+            store(shared, BlobKind::Data, id, Plain::Chunk(self.chunk));
         }
+        drop(self.work);
     }
 }

@@ -5,12 +5,12 @@ use crate::{
     error::{Problem, RepoError, Result},
     fence,
     format::{BlobId, Snapshot, SnapshotId, Summary, Time},
-    read_back, sabotage,
-    task::Task,
+    read_back::{self, NewPack},
+    sabotage,
 };
 use jiff::Timestamp;
 use onggi_storage::FileType;
-use std::{fmt, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 /// An archive that is complete and can be committed.
 pub struct Finished {
@@ -18,7 +18,6 @@ pub struct Finished {
     root: BlobId,
     parent: Option<SnapshotId>,
     started: Timestamp,
-    _tasks: Vec<Task>,
 }
 
 /// What a snapshot says of itself.
@@ -49,8 +48,8 @@ pub struct Committed {
 
 impl Finished {
     pub(super) fn new(archive: Archive, root: BlobId) -> Self {
-        let Archive { shared, parent, started, tasks, .. } = archive;
-        Self { shared, root, parent, started, _tasks: tasks }
+        let Archive { shared, parent, started, .. } = archive;
+        Self { shared, root, parent, started }
     }
 
     /// The root tree.
@@ -70,16 +69,16 @@ impl Finished {
     pub async fn commit(self, draft: SnapshotDraft) -> Result<Committed> {
         let shared = &self.shared;
         shared.check()?;
-        if shared.is_dry {
+        if shared.writing.is_dry {
             return Err(RepoError::Refused { guard: "dry-run", reason: "nothing was stored".into() });
         }
-        let (packs, indexes) = {
-            let files = shared.new_files();
-            (files.packs.clone(), files.indexes.clone())
-        };
-        let used = shared.index.numbered(shared.used.numbers());
+        let relied = shared.index.numbered(shared.reliance.packs());
+        let (new, used): (Vec<_>, Vec<_>) = relied.into_iter().partition(|pack| pack.is_unproved);
+        let indexes: HashSet<_> = new.iter().filter_map(|pack| pack.index).collect();
+        let packs: Vec<_> = new.iter().map(NewPack::of).collect();
         if !sabotage::SNAPSHOT_BEFORE_INDEX.is_on() {
-            read_back::read_back(&shared.repo, &shared.index, self.root, &packs, &indexes, &used).await?;
+            read_back::read_back(&shared.repo, &shared.index, self.root, &packs, indexes, &used).await?;
+            shared.index.proved(packs.iter().map(|pack| pack.id));
         }
         if !sabotage::NO_FENCE.is_on() {
             fence::fence(&shared.repo, &shared.lock, &shared.index, &packs, &used).await?;
@@ -87,7 +86,7 @@ impl Finished {
         let snapshot = self.snapshot(draft);
         let id = shared.repo.save_snapshot(&snapshot).await?;
         if sabotage::SNAPSHOT_BEFORE_INDEX.is_on() {
-            super::upload::announce(shared).await?;
+            shared.repo.announce(&shared.index).await?;
         }
         self.prove(id).await?;
         if let Some(journal) = &shared.journal {

@@ -2,10 +2,11 @@
 
 use super::{
     chunk::{Chunk, ChunkJob},
+    claims::Claim,
     cut::{Rule, Scan, Stream},
     gather::Gathered,
     seal::{Plain, store},
-    shared::{Claim, Shared, Work},
+    shared::{Shared, Work},
     stats::add,
     window::{Slot, Window},
 };
@@ -129,7 +130,7 @@ impl ContentWriter {
         if let Some(window) = self.shared.windows.try_take(length) {
             return Ok(window);
         }
-        let _waiting = Gathered::wait(&self.shared);
+        let _waiting = Gathered::wait_for_memory(&self.shared);
         self.shared.windows.take(self.slot.as_ref(), length).await.map_err(|Closed| self.shared.first_failure())
     }
 
@@ -394,8 +395,10 @@ impl ContentState {
 fn store_hole(shared: &Arc<Shared>, id: BlobId, chunk: Chunk) {
     if shared.claim(BlobKind::Data, &id) == Claim::New {
         let (owner, work) = (Arc::clone(shared), Work::begin(shared));
-        let job = move || store(&owner, BlobKind::Data, id, Plain::Chunk(chunk), work);
-        shared.repo.env().compute.spawn(job);
+        shared.repo.env().compute.spawn(move || {
+            store(&owner, BlobKind::Data, id, Plain::Chunk(chunk));
+            drop(work);
+        });
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Nothing waits here for ever: whoever waits for what jobs do says so, and until it has it every job goes at once.
 
-use super::{chunk::ChunkJob, shared::Shared};
+use super::{chunk::ChunkJob, shared::Shared, writer::Writing};
 use std::sync::{
     Arc, Mutex, PoisonError,
     atomic::{AtomicUsize, Ordering},
@@ -30,7 +30,7 @@ struct Batch {
     bytes: u64,
 }
 
-/// Somebody waits for what jobs do; until this is dropped none is held back.
+/// Somebody waits for what jobs do; until this is dropped none of the archive is held back.
 pub(super) struct Waiting(Arc<Shared>);
 
 impl Drop for Waiting {
@@ -39,12 +39,23 @@ impl Drop for Waiting {
     }
 }
 
-/// Ends what was begun but not sent, with the archive: each job holds what holds it.
+/// Somebody waits for memory; until this is dropped none of any archive is held back.
+pub(super) struct WaitingForMemory(Arc<Writing>);
+
+impl Drop for WaitingForMemory {
+    fn drop(&mut self) {
+        self.0.awaited.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Ends what was begun but not sent, with the archive: each job holds what holds it. Nor is its journal written on, which
+/// the next attempt opens.
 pub(super) struct Emptied(pub(super) Arc<Shared>);
 
 impl Drop for Emptied {
     fn drop(&mut self) {
         self.0.gathered.clear();
+        self.0.journal.iter().for_each(|journal| journal.close());
     }
 }
 
@@ -59,7 +70,7 @@ impl Gathered {
         batch.bytes += job.chunk.len();
         batch.jobs.push(job);
         // asked under the lock: who begins to wait counts itself first and takes the batch then
-        let is_awaited = gathered.waiting.load(Ordering::Acquire) > 0;
+        let is_awaited = gathered.waiting.load(Ordering::Acquire) + shared.writing.awaited.load(Ordering::Acquire) > 0;
         if is_awaited || batch.jobs.len() >= JOBS || batch.bytes >= BYTES {
             let jobs = std::mem::take(&mut *batch).jobs;
             drop(batch);
@@ -72,6 +83,15 @@ impl Gathered {
         shared.gathered.waiting.fetch_add(1, Ordering::AcqRel);
         send(shared, shared.gathered.take());
         Waiting(Arc::clone(shared))
+    }
+
+    /// The same for all archives at once: the memory is common.
+    pub fn wait_for_memory(shared: &Arc<Shared>) -> WaitingForMemory {
+        shared.writing.awaited.fetch_add(1, Ordering::AcqRel);
+        for archive in shared.writing.archives() {
+            send(&archive, archive.gathered.take());
+        }
+        WaitingForMemory(Arc::clone(&shared.writing))
     }
 
     /// Gives up what is there.

@@ -129,6 +129,11 @@ impl Journal {
         }
     }
 
+    /// Writes nothing more.
+    pub fn close(&self) {
+        drop(self.writer.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
     /// The run is committed: nothing is left to resume.
     pub fn remove(&self) -> Result<()> {
         if let Some(mut writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() {

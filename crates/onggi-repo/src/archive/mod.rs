@@ -10,6 +10,7 @@
 
 mod builder;
 mod chunk;
+mod claims;
 mod commit;
 mod content;
 mod cut;
@@ -18,46 +19,44 @@ mod gather;
 mod journal;
 mod packer;
 mod parent;
-mod run;
 mod seal;
 mod shared;
 mod stats;
 mod upload;
 mod window;
+mod writer;
 mod zeros;
 
 pub use commit::{Committed, Finished, SnapshotDraft};
 pub use content::{ContentWriter, Cutting, PendingContent, StoredContent};
 pub use parent::{Origin, ParentNode, is_unchanged};
 pub use stats::ArchiveStats;
-pub(crate) use upload::NewPack;
 pub use window::{READ_AHEAD, WINDOW_LENGTH, WINDOW_MAX, Window};
+pub(crate) use writer::Writer;
 pub use zeros::{id_of_zeros, length_of_zeros};
 
 use crate::{
     Repository, Result, WriteBudget,
-    budget::ByteBudget,
     error::RepoError,
-    format::{BlobId, BlobKind, ChunkSizes, Chunker, Chunking, Compression, Node, NodeKind, PackId, SnapshotId},
-    index::PackState,
+    format::{
+        BlobId, BlobKind, ChunkSizes, Chunker, Chunking, Compression, IndexPack, Node, NodeKind, PackId, SnapshotId,
+    },
     lock::{Lock, LockKind},
     sabotage,
-    task::Task,
 };
 use builder::{Builder, Complete};
+use claims::Reliance;
 use gather::{Emptied, Gathered};
 use journal::{Earlier, Journal};
-use packer::Packer;
 use parent::Parents;
-use run::{RunTable, UsedPacks};
 use shared::{Failure, Shared, Work};
-use stats::{Counters, add};
+use stats::add;
 use std::{
     fmt,
     path::PathBuf,
     sync::{Arc, Mutex, atomic::AtomicUsize},
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use window::Windows;
 
 /// How to write an archive.
@@ -67,13 +66,13 @@ pub struct ArchiveOptions {
     pub parents: Vec<SnapshotId>,
     /// How hard to compress.
     pub compression: Compression,
-    /// Memory.
+    /// Memory of all archives that are written at once; who begins first decides.
     pub budget: WriteBudget,
     /// Where the run journal is; `None`: an interrupted run cannot be resumed.
     pub journal: Option<PathBuf>,
     /// A private folder for the spill file; `None`: directories that are not left stay in memory.
     pub spill: Option<PathBuf>,
-    /// Uploads at once; `None`: what the storage says is useful.
+    /// Uploads of all archives at once; `None`: what the storage says is useful.
     pub connections: Option<usize>,
     /// Reads, chunks and counts, but stores nothing.
     pub dry_run: bool,
@@ -94,13 +93,14 @@ impl Default for ArchiveOptions {
 }
 
 /// A snapshot being written. All methods may be called from many tasks at once. Dropping it commits nothing; what is
-/// stored already will be found by the next run.
+/// stored already will be found by the next run. Archives of one repository may be written at once: what several of them
+/// find new is stored once, each is whole and proved by itself, and none suffers when another is dropped or fails.
 pub struct Archive {
     shared: Arc<Shared>,
     parents: Parents,
     parent: Option<SnapshotId>,
     started: jiff::Timestamp,
-    tasks: Vec<Task>,
+    _writer: Arc<Writer>,
     _emptied: Emptied,
 }
 
@@ -119,20 +119,13 @@ impl Archive {
             Some(path) => Journal::open(path, repo).map(|(journal, earlier)| (Some(journal), earlier))?,
             None => (None, None),
         };
-        let (waiting, jobs) = mpsc::unbounded_channel();
-        let (uploads, packs) = mpsc::unbounded_channel();
-        let shared = Arc::new(share(repo, lock, &options, journal, waiting, uploads)?);
-        let connections = options.connections.unwrap_or_else(|| repo.at_once()).max(1);
-        let tasks = vec![
-            Task::start(seal::waiting_room(Arc::clone(&shared), jobs)),
-            Task::start(upload::uploader(Arc::clone(&shared), packs, connections)),
-        ];
+        let (writer, shared) = share(repo, lock, &options, journal)?;
         let (earlier, stored): (Option<Earlier>, Option<Vec<PackId>>) = earlier.unzip();
         adopt(&shared, stored.unwrap_or_default()).await?;
         let parents = Parents::new(repo, roots, earlier);
         let started = repo.env().clock.now();
         let parent = options.parents.first().copied();
-        Ok(Self { _emptied: Emptied(Arc::clone(&shared)), shared, parents, parent, started, tasks })
+        Ok(Self { _emptied: Emptied(Arc::clone(&shared)), shared, parents, parent, started, _writer: writer })
     }
 
     /// What the journal of an interrupted run or a parent snapshot has at a path (components joined by `/`).
@@ -237,11 +230,16 @@ impl Archive {
 
     /// Stores and announces what was found new so far, so that an interruption after this loses none of it.
     pub async fn flush(&self) -> Result<()> {
+        self.store_all().await?;
+        self.shared.repo.announce(&self.shared.index).await
+    }
+
+    /// Waits until all that was given so far is stored.
+    async fn store_all(&self) -> Result<()> {
         // what was read last is still on its way to a pack
-        self.shared.wait_until(Shared::is_idle).await?;
-        packer::close_all(&self.shared);
-        self.shared.wait_until(Shared::has_stored_all).await?;
-        upload::announce(&self.shared).await
+        self.shared.wait_until(Shared::is_packed).await?;
+        packer::close_all(&self.shared.writing);
+        self.shared.wait_until(Shared::is_stored).await
     }
 
     /// Figures so far.
@@ -254,14 +252,12 @@ impl Archive {
     pub async fn finish(self) -> Result<Finished> {
         let shared = &self.shared;
         self.leave(b"").await?;
-        shared.wait_until(|shared| shared.builder().root().is_some() && shared.is_idle()).await?;
-        packer::close_all(shared);
-        shared.wait_until(Shared::is_idle).await?;
+        shared.wait_until(|shared| shared.builder().root().is_some()).await?;
+        self.store_all().await?;
         if !sabotage::SNAPSHOT_BEFORE_INDEX.is_on() {
-            upload::announce(shared).await?;
+            shared.repo.announce(&shared.index).await?;
         }
         shared.check()?;
-        shared.pool.trim();
         let root = shared.builder().root().expect("waited for it");
         Ok(Finished::new(self, root))
     }
@@ -272,43 +268,37 @@ fn share(
     lock: &Lock,
     options: &ArchiveOptions,
     journal: Option<Journal>,
-    waiting: mpsc::UnboundedSender<seal::SealJob>,
-    uploads: mpsc::UnboundedSender<upload::Upload>,
-) -> Result<Shared> {
+) -> Result<(Arc<Writer>, Arc<Shared>)> {
     let chunking = repo.config().chunking().map_err(|fault| RepoError::format("config", fault))?;
     let sizes = if let Chunking::Rabin(sizes) = chunking { sizes } else { ChunkSizes::DEFAULT };
-    let pool = repo.env().compute.buffers().clone();
-    let index = repo.index();
+    let writer = Writer::join(repo, options, sizes);
+    let writing = &writer.writing;
     let spill = options
         .spill
         .clone()
         .map(|folder| (folder, format!("spill-{:032x}", u128::from_le_bytes(repo.env().random()))));
-    Ok(Shared {
+    let (journal, changed) = (journal.map(Arc::new), Arc::new(Notify::new()));
+    let packs = writing.index.all_packs().len();
+    let shared = Arc::new(Shared {
+        index: Arc::clone(&writing.index),
+        writing: Arc::clone(writing),
         lock: lock.watch(),
         compression: options.compression,
         chunking,
         chunker: Chunker::new(repo.config().polynomial, sizes),
-        is_dry: options.dry_run,
-        windows: Windows::new(options.budget.windows, sizes.max.into(), pool.clone()),
-        pool,
-        packs: ByteBudget::new(options.budget.packs),
-        run: RunTable::new(),
-        used: UsedPacks::new(index.all_packs().len()),
+        windows: Windows::new(Arc::clone(&writing.windows)),
+        reliance: Arc::new(Reliance::new(packs, journal.clone(), Arc::clone(&changed))),
         gathered: Gathered::default(),
-        packer: Packer::new(options.budget.packs),
-        waiting,
-        uploads,
-        builder: Mutex::new(Builder::new(options.budget.trees, spill)),
-        counters: Counters::default(),
-        new_files: Mutex::default(),
+        builder: Mutex::new(Builder::new(writing.trees.clone(), spill)),
+        counters: Arc::default(),
         journal,
         failure: Failure::default(),
         work: AtomicUsize::new(0),
-        sending: AtomicUsize::new(0),
-        changed: Notify::new(),
+        changed,
         repo: repo.clone(),
-        index,
-    })
+    });
+    writing.enter(&shared);
+    Ok((writer, shared))
 }
 
 /// Announces packs that an interrupted run stored without announcing them. Those that are not whole are left to prune.
@@ -320,9 +310,9 @@ async fn adopt(shared: &Arc<Shared>, packs: Vec<PackId>) -> Result<()> {
         let Ok(info) = shared.repo.fresh().stat(id.handle()).await else { continue };
         match shared.repo.read_header(id, info.size).await {
             Ok(entries) => {
-                shared.index.add(id, PackState::Live, &entries);
-                let kind = entries.first().map_or(BlobKind::Data, |entry| entry.kind);
-                shared.new_files().adopt(NewPack { id, kind, size: info.size }, entries);
+                if let Some((number, _)) = shared.index.add_pending(IndexPack::new(id, entries)) {
+                    shared.reliance.use_pack(number);
+                }
             }
             Err(error) if error.is_damage() || error.is_not_found() => {}
             Err(error) => return Err(error),

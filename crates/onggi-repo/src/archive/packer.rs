@@ -2,8 +2,8 @@
 //! from the order of packs which chunks follow each other in a file.
 
 use super::{
-    shared::{Shared, Work},
     upload::Upload,
+    writer::{InHand, Writing},
 };
 use crate::{
     budget::{Buffer, Permit},
@@ -28,7 +28,7 @@ const HEADER: usize = 64;
 /// What it takes for one blob.
 const HEADER_ENTRY: usize = 41;
 
-/// The open packs of one archive.
+/// The open packs of all archives.
 pub(super) struct Packer {
     open: [[Mutex<Option<OpenPack>>; OPEN]; 2],
     /// Bytes of permits that open packs hold.
@@ -60,22 +60,21 @@ impl Packer {
         if kind == BlobKind::Data { self.target } else { self.target / TREE_SHARE }
     }
 
-    fn slots(&self) -> impl Iterator<Item = (BlobKind, &Mutex<Option<OpenPack>>)> {
-        let kinds = [BlobKind::Data, BlobKind::Tree];
-        kinds.into_iter().zip(&self.open).flat_map(|(kind, open)| open.iter().map(move |slot| (kind, slot)))
+    fn slots(&self) -> impl Iterator<Item = &Mutex<Option<OpenPack>>> {
+        self.open.iter().flatten()
     }
 }
 
 /// Puts a sealed blob into the open pack that was drawn by lot, and sends packs on their way that are full. A byte of the
 /// blob's nonce serves as the lot: it is random, and who sees the storage sees both.
 pub(super) fn add(
-    shared: &Arc<Shared>,
+    writing: &Arc<Writing>,
     (kind, id): (BlobKind, BlobId),
     (sealed, uncompressed_length): (&[u8], Option<u32>),
     draw: usize,
     permit: Permit,
 ) {
-    let packer = &shared.packer;
+    let packer = &writing.packer;
     let target = packer.target(kind);
     let slot = &packer.open[usize::from(kind == BlobKind::Tree)][draw % OPEN];
     let mut open = lock(slot);
@@ -87,29 +86,29 @@ pub(super) fn add(
     let entry = |offset| PackEntry { kind, id, offset, length: sealed.len() as u32, uncompressed_length };
     if let Some(pack) = &mut *open {
         pack.entries.push(entry(pack.buffer.len() as u32));
-        pack.reserve(shared, sealed.len(), target);
+        pack.reserve(writing, sealed.len(), target);
         pack.buffer.extend_from_slice(sealed);
         pack.permit.merge(permit);
         pack.held += sealed.len();
     } else {
         let least = target / GROWTH.pow(2);
-        let mut buffer = shared.pool.take(least.max(sealed.len() + HEADER + HEADER_ENTRY));
+        let mut buffer = writing.pool.take(least.max(sealed.len() + HEADER + HEADER_ENTRY));
         buffer.extend_from_slice(sealed);
         *open = Some(OpenPack { buffer, entries: vec![entry(0)], permit, held: sealed.len() });
     }
     drop(open);
     if let Some(pack) = full {
-        pack.finish(shared, kind, Work::pack(shared));
+        pack.finish(writing);
     }
 }
 
 /// Closes open packs, largest first, until so many bytes fit beside what they hold.
-pub(super) fn make_room(shared: &Arc<Shared>, need: usize) {
-    let packer = &shared.packer;
+pub(super) fn make_room(writing: &Arc<Writing>, need: usize) {
+    let packer = &writing.packer;
     while packer.held.load(Ordering::Acquire) + need > packer.budget {
         let size = |slot: &Mutex<Option<OpenPack>>| lock(slot).as_ref().map_or(0, |pack| pack.held);
-        let largest = packer.slots().max_by_key(|(_, slot)| size(slot));
-        let closed = largest.is_some_and(|(kind, slot)| close(shared, kind, slot));
+        let largest = packer.slots().max_by_key(|slot| size(slot));
+        let closed = largest.is_some_and(|slot| close(writing, slot));
         if !closed {
             return;
         }
@@ -117,17 +116,17 @@ pub(super) fn make_room(shared: &Arc<Shared>, need: usize) {
 }
 
 /// Closes all open packs.
-pub(super) fn close_all(shared: &Arc<Shared>) {
-    for (kind, slot) in shared.packer.slots() {
-        close(shared, kind, slot);
+pub(super) fn close_all(writing: &Arc<Writing>) {
+    for slot in writing.packer.slots() {
+        close(writing, slot);
     }
 }
 
-fn close(shared: &Arc<Shared>, kind: BlobKind, slot: &Mutex<Option<OpenPack>>) -> bool {
+fn close(writing: &Arc<Writing>, slot: &Mutex<Option<OpenPack>>) -> bool {
     let Some(pack) = lock(slot).take() else { return false };
-    shared.packer.held.fetch_sub(pack.held, Ordering::AcqRel);
-    let (owner, work) = (Arc::clone(shared), Work::pack(shared));
-    shared.repo.env().compute.spawn(move || pack.finish(&owner, kind, work));
+    writing.packer.held.fetch_sub(pack.held, Ordering::AcqRel);
+    let owner = InHand(Arc::clone(writing));
+    writing.repo.env().compute.spawn(move || pack.finish(&owner.0));
     true
 }
 
@@ -141,21 +140,21 @@ impl OpenPack {
     }
 
     /// Moves to a larger buffer if the blob and the header do not fit.
-    fn reserve(&mut self, shared: &Shared, length: usize, target: usize) {
+    fn reserve(&mut self, writing: &Writing, length: usize, target: usize) {
         let needed = self.buffer.len() + length + HEADER + (self.entries.len() + 1) * HEADER_ENTRY;
         if needed > self.buffer.capacity() {
-            let mut larger = shared.pool.take(needed.max((self.buffer.capacity() * GROWTH).min(target)));
+            let mut larger = writing.pool.take(needed.max((self.buffer.capacity() * GROWTH).min(target)));
             larger.extend_from_slice(&self.buffer);
             self.buffer = larger;
         }
     }
 
     /// Adds the header, names the pack and sends it to the storage.
-    fn finish(mut self, shared: &Arc<Shared>, kind: BlobKind, work: Work) {
-        pack::seal_header(shared.repo.master(), shared.repo.env().nonce(), &self.entries, &mut self.buffer);
+    fn finish(mut self, writing: &Arc<Writing>) {
+        pack::seal_header(writing.repo.master(), writing.repo.env().nonce(), &self.entries, &mut self.buffer);
         let id = PackId(hash::sha256(&self.buffer));
         let Self { buffer, entries, permit, .. } = self;
-        // The task that receives it ends only with the archive.
-        drop(shared.uploads.send(Upload { id, kind, buffer, entries, permit, work }));
+        // The task that receives it ends only with the last archive.
+        drop(writing.uploads.send(Upload { id, buffer, entries, permit }));
     }
 }

@@ -6,13 +6,14 @@
 use super::{
     chunk::Chunk,
     packer,
-    shared::{Shared, Work},
-    stats::add,
+    shared::Shared,
+    stats::{Counters, add},
+    writer::{InHand, Writing},
 };
 use crate::{
     budget::Permit,
     error::RepoError,
-    format::{BlobId, BlobKind, blob, seal::OVERHEAD},
+    format::{BlobId, BlobKind, Compression, blob, seal::OVERHEAD},
     kernel::checksum::Checksum,
 };
 use std::sync::Arc;
@@ -48,7 +49,9 @@ pub(super) struct SealJob {
     plain: Plain,
     /// Of the plaintext, taken as soon as its id was known.
     sum: Checksum,
-    work: Work,
+    compression: Compression,
+    /// Of the archive that claimed it.
+    counters: Arc<Counters>,
 }
 
 impl SealJob {
@@ -58,78 +61,80 @@ impl SealJob {
     }
 }
 
-/// Stores a blob that was claimed.
-pub(super) fn store(shared: &Arc<Shared>, kind: BlobKind, id: BlobId, plain: Plain, work: Work) {
+/// Stores a blob that was claimed, whatever becomes of the archive that did: others may rely on it.
+pub(super) fn store(shared: &Shared, kind: BlobKind, id: BlobId, plain: Plain) {
     let length = plain.len() as u64;
     let blobs = if kind == BlobKind::Data { &shared.counters.data_blobs } else { &shared.counters.tree_blobs };
     add(blobs, 1);
     add(&shared.counters.data_added, length);
-    if shared.is_dry {
+    let writing = &shared.writing;
+    if writing.is_dry {
         return;
     }
     let sum = plain.sum();
-    let job = SealJob { kind, id, plain, sum, work };
-    match shared.packs.try_take(job.need()) {
-        Some(permit) => seal(shared, job, permit),
-        // The task that receives it ends only with the archive.
-        None => drop(shared.waiting.send(job)),
+    let (compression, counters) = (shared.compression, Arc::clone(&shared.counters));
+    let job = SealJob { kind, id, plain, sum, compression, counters };
+    match writing.packs.try_take(job.need()) {
+        Some(permit) => seal(&InHand(Arc::clone(writing)), job, permit),
+        // The task that receives it ends only with the last archive.
+        None => drop(writing.waiting.send(job)),
     }
 }
 
-fn seal(shared: &Arc<Shared>, job: SealJob, mut permit: Permit) {
-    if shared.is_failed() {
+fn seal(InHand(writing): &InHand, job: SealJob, mut permit: Permit) {
+    if writing.is_failed() {
         return;
     }
-    let SealJob { kind, id, plain, sum, work } = job;
+    let SealJob { kind, id, plain, sum, compression, counters } = job;
     let length = plain.len();
     let mut joint = None;
     let plaintext = match &plain {
         Plain::Bytes(bytes) => bytes,
         Plain::Chunk(chunk) => chunk.contiguous().unwrap_or_else(|| {
-            let joint = joint.insert(shared.pool.take(length));
+            let joint = joint.insert(writing.pool.take(length));
             chunk.slices().for_each(|slice| joint.extend_from_slice(slice));
             joint.as_slice()
         }),
     };
-    let mut sealed = shared.pool.take(length + length / 128 + 1024);
-    let (key, nonce) = (shared.repo.master(), shared.repo.env().nonce());
+    let mut sealed = writing.pool.take(length + length / 128 + 1024);
+    let (key, nonce) = (writing.repo.master(), writing.repo.env().nonce());
     let draw = usize::from(nonce[0]);
-    let blob = blob::encode_blob_in(std::mem::take(&mut sealed), key, nonce, kind, plaintext, shared.compression);
+    let blob = blob::encode_blob_in(std::mem::take(&mut sealed), key, nonce, kind, plaintext, compression);
     drop((joint, plain));
     let proof = if blob.uncompressed_length.is_some() { (blob.bytes.len(), length) } else { (0, 0) };
-    let (mut scratch, mut proof) = (shared.pool.take(proof.0), shared.pool.take(proof.1));
+    let (mut scratch, mut proof) = (writing.pool.take(proof.0), writing.pool.take(proof.1));
     let opened = blob::prove_sealing(key, &blob, sum, &mut scratch, &mut proof);
     *sealed = blob.bytes;
     if let Err(fault) = opened {
-        return shared.fail(RepoError::format(format!("blob {} just sealed", id.short()), fault));
+        return writing.fail(&RepoError::format(format!("blob {} just sealed", id.short()), fault));
     }
     drop((scratch, proof));
     permit.shrink(sealed.len());
-    add(&shared.counters.data_added_packed, sealed.len() as u64);
-    packer::add(shared, (kind, id), (&sealed, blob.uncompressed_length), draw, permit);
-    drop(work);
-    shared.changed.notify_waiters();
+    add(&counters.data_added_packed, sealed.len() as u64);
+    packer::add(writing, (kind, id), (&sealed, blob.uncompressed_length), draw, permit);
+    writing.claims.packed(kind, &id);
+    writing.changed.notify_waiters();
 }
 
 /// Waits for memory on behalf of jobs, in their order. Open packs that hold too much of it are closed early.
-pub(super) async fn waiting_room(shared: Arc<Shared>, mut jobs: mpsc::UnboundedReceiver<SealJob>) {
+pub(super) async fn waiting_room(writing: Arc<Writing>, mut jobs: mpsc::UnboundedReceiver<SealJob>) {
     while let Some(job) = jobs.recv().await {
         let need = job.need();
-        let Some(permit) = wait(&shared, need).await else { return };
-        let owner = Arc::clone(&shared);
-        shared.repo.env().compute.spawn(move || seal(&owner, job, permit));
+        let Some(permit) = wait(&writing, need).await else { return };
+        let owner = InHand(Arc::clone(&writing));
+        writing.repo.env().compute.spawn(move || seal(&owner, job, permit));
     }
 }
 
-async fn wait(shared: &Arc<Shared>, need: usize) -> Option<Permit> {
+async fn wait(writing: &Arc<Writing>, need: usize) -> Option<Permit> {
     loop {
-        let changed = shared.changed.notified();
+        let changed = writing.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        packer::make_room(shared, need);
+        packer::make_room(writing, need);
         tokio::select! {
             biased;
-            permit = shared.packs.take(need) => return permit.ok(),
+            permit = writing.packs.take(need) => return permit.ok(),
             () = changed => {}
         }
     }

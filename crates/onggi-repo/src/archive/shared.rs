@@ -2,18 +2,15 @@
 
 use super::{
     builder::Builder,
+    claims::{Claim, Reliance},
     gather::Gathered,
     journal::Journal,
-    packer::Packer,
-    run::{RunTable, UsedPacks},
-    seal::SealJob,
     stats::Counters,
-    upload::{NewFiles, Upload},
     window::Windows,
+    writer::Writing,
 };
 use crate::{
     Repository, Result,
-    budget::{BufferPool, ByteBudget},
     error::RepoError,
     format::{BlobId, BlobKind, Chunker, Compression},
     index::Index,
@@ -23,36 +20,28 @@ use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 /// One archive's common state.
 pub(super) struct Shared {
     pub repo: Repository,
     pub index: Arc<Index>,
+    /// What it has in common with the archives beside it.
+    pub writing: Arc<Writing>,
     pub lock: LockWatch,
     pub compression: Compression,
     pub chunking: crate::format::Chunking,
     pub chunker: Chunker,
-    pub is_dry: bool,
     pub windows: Windows,
-    pub pool: BufferPool,
-    pub packs: ByteBudget,
-    pub run: RunTable,
-    pub used: UsedPacks,
+    pub reliance: Arc<Reliance>,
     pub gathered: Gathered,
-    pub packer: Packer,
-    pub waiting: mpsc::UnboundedSender<SealJob>,
-    pub uploads: mpsc::UnboundedSender<Upload>,
     pub builder: Mutex<Builder>,
-    pub counters: Counters,
-    pub new_files: Mutex<NewFiles>,
-    pub journal: Option<Journal>,
+    pub counters: Arc<Counters>,
+    pub journal: Option<Arc<Journal>>,
     pub failure: Failure,
     pub work: AtomicUsize,
-    /// Packs that are closed and not confirmed.
-    pub sending: AtomicUsize,
-    /// Told when work ends, a directory is sealed, a pack grows or something fails.
-    pub changed: Notify,
+    /// Told when work ends, a directory is sealed, what is relied on is stored, or something fails.
+    pub changed: Arc<Notify>,
 }
 
 /// The first error of an archive. Everything after it fails too.
@@ -60,15 +49,6 @@ pub(super) struct Shared {
 pub(super) struct Failure {
     is_failed: AtomicBool,
     first: Mutex<Option<RepoError>>,
-}
-
-/// Whether a blob must be stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Claim {
-    /// It is stored, or on its way.
-    Known,
-    /// It is not, and the asker must store it: nobody else will.
-    New,
 }
 
 impl Shared {
@@ -94,7 +74,6 @@ impl Shared {
     fn stop(&self) {
         self.failure.is_failed.store(true, Ordering::Release);
         self.windows.close();
-        self.packs.close();
         self.gathered.clear();
         self.changed.notify_waiters();
     }
@@ -107,42 +86,30 @@ impl Shared {
 
     /// Asks whether a blob is new, and if so claims it for the asker.
     pub fn claim(&self, kind: BlobKind, id: &BlobId) -> Claim {
-        let mut run = self.run.shard(id);
-        if run.contains(&(kind, *id)) {
-            return Claim::Known;
-        }
-        if self.use_stored(kind, id) {
-            return Claim::Known;
-        }
-        run.insert((kind, *id));
-        Claim::New
+        self.writing.claims.claim(&self.reliance, &self.index, kind, id)
     }
 
     /// Whether the index has a copy that will stay; its pack is then one that this archive relies on.
     pub fn use_stored(&self, kind: BlobKind, id: &BlobId) -> bool {
-        let found = self.index.live_number(kind, id);
-        if let Some((number, _)) = found {
-            self.used.mark(number);
-        }
-        found.is_some()
+        self.reliance.use_stored(&self.index, kind, id)
     }
 
     pub fn builder(&self) -> MutexGuard<'_, Builder> {
         self.builder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn new_files(&self) -> MutexGuard<'_, NewFiles> {
-        self.new_files.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether nothing is being computed, and every blob relied on is in a pack, which may still be open.
+    pub fn is_packed(&self) -> bool {
+        self.has_no_work() && (self.writing.is_dry || self.reliance.is_packed())
     }
 
-    /// Whether nothing is being computed or sent.
-    pub fn is_idle(&self) -> bool {
+    /// Whether nothing is being computed, and every blob relied on is stored.
+    pub fn is_stored(&self) -> bool {
+        self.has_no_work() && (self.writing.is_dry || self.reliance.is_stored())
+    }
+
+    fn has_no_work(&self) -> bool {
         self.work.load(Ordering::Acquire) == 0
-    }
-
-    /// Whether every closed pack reached the storage.
-    pub fn has_stored_all(&self) -> bool {
-        self.sending.load(Ordering::Acquire) == 0
     }
 
     /// Waits until `is_so`, asking again after every change. Fails when the archive does.
@@ -161,44 +128,23 @@ impl Shared {
     }
 }
 
-impl Drop for Shared {
-    /// Between runs a daemon holds little.
-    fn drop(&mut self) {
-        self.pool.trim();
-    }
-}
-
 /// One piece of work that is not done; dropping it says it is. A piece that panicked fails the archive.
-pub(super) struct Work {
-    shared: Arc<Shared>,
-    is_pack: bool,
-}
+pub(super) struct Work(Arc<Shared>);
 
 impl Work {
     pub fn begin(shared: &Arc<Shared>) -> Self {
-        Self::new(shared, false)
-    }
-
-    /// A pack that is closed and must reach the storage.
-    pub fn pack(shared: &Arc<Shared>) -> Self {
-        shared.sending.fetch_add(1, Ordering::AcqRel);
-        Self::new(shared, true)
-    }
-
-    fn new(shared: &Arc<Shared>, is_pack: bool) -> Self {
         shared.work.fetch_add(1, Ordering::AcqRel);
-        Self { shared: Arc::clone(shared), is_pack }
+        Self(Arc::clone(shared))
     }
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.shared.fail(RepoError::Torn("a computing job panicked".into()));
+            self.0.fail(RepoError::Torn("a computing job panicked".into()));
         }
-        let was_last_pack = self.is_pack && self.shared.sending.fetch_sub(1, Ordering::AcqRel) == 1;
-        if self.shared.work.fetch_sub(1, Ordering::AcqRel) == 1 || was_last_pack {
-            self.shared.changed.notify_waiters();
+        if self.0.work.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.changed.notify_waiters();
         }
     }
 }

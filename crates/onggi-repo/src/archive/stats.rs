@@ -52,10 +52,6 @@ counters! {
     data_added,
     /// What they take in the storage.
     data_added_packed,
-    /// Packs written.
-    packs,
-    /// Bytes of packs written.
-    bytes_uploaded,
 }
 
 impl ArchiveStats {

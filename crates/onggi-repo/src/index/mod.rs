@@ -5,15 +5,17 @@
 
 mod marks;
 mod packs;
+mod pending;
 mod shard;
 
 pub(crate) use marks::{Copies, Marked, Marks};
 pub use packs::{PackInfo, PackState};
+pub(crate) use pending::Pending;
 
-use crate::format::{BlobId, BlobKind, IndexId, PackId, pack::PackEntry};
+use crate::format::{BlobId, BlobKind, IndexId, IndexPack, PackId, pack::PackEntry};
 use packs::Packs;
 use shard::{Record, Shard};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 const SHARDS: usize = 256;
 
@@ -54,6 +56,9 @@ pub struct Index {
     packs: RwLock<Packs>,
     /// Index files were unreadable, and packs that nobody announces were not looked for yet.
     incomplete: tokio::sync::Mutex<bool>,
+    pending: Mutex<Pending>,
+    /// Held while an index file is being written.
+    announcing: tokio::sync::Mutex<()>,
 }
 
 impl Default for Index {
@@ -62,6 +67,8 @@ impl Default for Index {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             packs: RwLock::default(),
             incomplete: tokio::sync::Mutex::default(),
+            pending: Mutex::default(),
+            announcing: tokio::sync::Mutex::default(),
         }
     }
 }
@@ -83,13 +90,38 @@ impl Index {
         }
     }
 
-    /// Adds a pack that was just written; look-ups find its blobs at once.
-    pub(crate) fn add(&self, pack: PackId, state: PackState, entries: &[PackEntry]) {
-        if let Some(number) = self.packs_mut().insert(pack, state, None, entries) {
-            for entry in entries {
-                self.shard_mut(&entry.id).add(Record::new(number, entry));
-            }
+    /// Adds a pack that was just found or written; look-ups find its blobs at once. Returns its number if it is new here.
+    pub(crate) fn add(&self, pack: PackId, state: PackState, entries: &[PackEntry]) -> Option<PackNumber> {
+        let number = self.packs_mut().insert(pack, state, None, entries)?;
+        for entry in entries {
+            self.shard_mut(&entry.id).add(Record::new(number, entry));
         }
+        Some(PackNumber(number))
+    }
+
+    /// Adds a pack that is stored and not announced; nobody may be told that something is stored that relies on it before
+    /// [`Repository::announce`](crate::Repository::announce) did. Returns its number, and whether an index file is due.
+    pub(crate) fn add_pending(&self, pack: IndexPack) -> Option<(PackNumber, bool)> {
+        let number = self.packs_mut().insert(pack.id, PackState::Live, None, &pack.blobs)?;
+        self.packs_mut().written(number);
+        for entry in &pack.blobs {
+            self.shard_mut(&entry.id).add(Record::new(number, entry));
+        }
+        Some((PackNumber(number), self.pending().add([pack])))
+    }
+
+    /// Packs that wait for an index file.
+    pub(crate) fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn announcing(&self) -> &tokio::sync::Mutex<()> {
+        &self.announcing
+    }
+
+    /// Says that packs were read back.
+    pub(crate) fn proved(&self, packs: impl IntoIterator<Item = PackId>) {
+        self.packs_mut().proved(packs);
     }
 
     /// Whether blobs may be missing because index files were unreadable. Whoever finds `true` looks for packs that

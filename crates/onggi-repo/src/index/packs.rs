@@ -37,6 +37,8 @@ pub struct PackInfo {
     pub state: PackState,
     /// An index file that announces it; `None` while none is written.
     pub index: Option<IndexId>,
+    /// Written by this process and not read back yet.
+    pub is_unproved: bool,
 }
 
 /// Packs by number and by name.
@@ -81,6 +83,19 @@ impl Packs {
         }
     }
 
+    /// The pack was just written.
+    pub fn written(&mut self, number: u32) {
+        self.infos[number as usize].is_unproved = true;
+    }
+
+    pub fn proved(&mut self, packs: impl IntoIterator<Item = PackId>) {
+        for pack in packs {
+            if let Some(&number) = self.numbers.get(&pack) {
+                self.infos[number as usize].is_unproved = false;
+            }
+        }
+    }
+
     pub fn locate(&self, record: &Record) -> Location {
         let pack = &self.infos[record.number() as usize];
         let is_marked = matches!(pack.state, PackState::Tombstoned(_));
@@ -106,5 +121,6 @@ fn info(id: PackId, state: PackState, index: Option<IndexId>, entries: &[PackEnt
         kind: first.filter(|_| is_pure),
         state,
         index,
+        is_unproved: false,
     }
 }

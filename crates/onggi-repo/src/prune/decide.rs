@@ -136,6 +136,7 @@ mod tests {
             kind: Some(BlobKind::Data),
             state: PackState::Live,
             index: None,
+            is_unproved: false,
         };
         let plain = Plain::default();
         PackUse { info, is_good: true, is_there: true, used_bytes, used_blobs: 1, unused_bytes, plain }
