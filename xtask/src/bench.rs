@@ -52,6 +52,9 @@ pub struct Arguments {
     /// Servers of an OpenStack project beside the way of the JCloud script
     #[arg(long, conflicts_with_all = ["source", "only", "peers", "peer", "fleet", "etcd", "bosh"])]
     openstack: bool,
+    /// With `--openstack`: the original JCloud script
+    #[arg(long, requires = "openstack", value_name = "PATH")]
+    jcloud: Option<PathBuf>,
     /// Append the report to docs/measurements.md and, if it is of a folder, show it in README.md
     #[arg(long)]
     record: bool,
@@ -163,6 +166,10 @@ fn openstack(arguments: &Arguments, programs: &Path, work: &Path) -> Result<()> 
     let mut command = Command::new(programs.join("onggi-lab"));
     command.arg("bench-openstack").arg(programs.join("onggi")).arg("--runs").arg(arguments.runs.to_string());
     command.arg("--data").arg(data.to_string()).arg("--work").arg(work).args(["--title", &title(arguments)]);
+    if let Some(script) = &arguments.jcloud {
+        ensure!(script.is_file(), "{} is no file: --jcloud names the original script", script.display());
+        command.arg("--script").arg(script);
+    }
     let report = report(&mut command, &[work])?;
     if arguments.record { append(&report) } else { Ok(()) }
 }
@@ -198,8 +205,10 @@ fn title(arguments: &Arguments) -> String {
             title.extend([" --", name]);
         }
     }
-    if arguments.bbr.is_some() {
-        title.push_str(" --bbr PATH");
+    for (is_given, name) in [(arguments.bbr.is_some(), "bbr"), (arguments.jcloud.is_some(), "jcloud")] {
+        if is_given {
+            title.extend([" --", name, " PATH"]);
+        }
     }
     if let Some(hosts) = arguments.hosts {
         title.extend([" --hosts ", &hosts.to_string()]);

@@ -53,6 +53,8 @@ enum Command {
     JudgeBosh(JudgeBosh),
     /// Measures kind `openstack` beside the way of the JCloud script and prints the report
     BenchOpenstack(BenchOpenstack),
+    /// Asks the original JCloud script whether `onggi jcloud` can be told from it
+    JudgeOpenstack(JudgeOpenstack),
     /// Runs a command as if it were this program, and writes down how much memory it held
     #[command(hide = true)]
     Watched {
@@ -183,9 +185,24 @@ struct JudgeBosh {
 }
 
 #[derive(clap::Args)]
+struct JudgeOpenstack {
+    /// The program onggi
+    program: PathBuf,
+    /// The original JCloud script
+    #[arg(long)]
+    script: PathBuf,
+    /// Only acts whose name holds this
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
+#[derive(clap::Args)]
 struct BenchOpenstack {
     /// The program onggi
     program: PathBuf,
+    /// The original JCloud script
+    #[arg(long)]
+    script: Option<PathBuf>,
     /// MiB of data on each server's disk
     #[arg(long)]
     data: u64,
@@ -228,6 +245,7 @@ fn main() -> Result<()> {
         Command::BenchBosh(arguments) => run_bench_bosh(arguments),
         Command::JudgeBosh(arguments) => judge_bosh(&arguments),
         Command::BenchOpenstack(arguments) => run_bench_openstack(&arguments),
+        Command::JudgeOpenstack(arguments) => judge_openstack(&arguments),
         Command::Measured { log, command } => {
             println!("{}", measure::run_and_report(&command, &log)?);
             Ok(())
@@ -280,6 +298,13 @@ fn judge_bosh(arguments: &JudgeBosh) -> Result<()> {
     Ok(())
 }
 
+fn judge_openstack(arguments: &JudgeOpenstack) -> Result<()> {
+    let (onggi, script) = (std::path::absolute(&arguments.program)?, std::path::absolute(&arguments.script)?);
+    let programs = openstack::judge::Programs { script: &script, onggi: &onggi };
+    print!("{}", openstack::judge::run(programs, &arguments.only, &|line| eprintln!("{line}"))?);
+    Ok(())
+}
+
 /// The disk's length and how much of its data changes, as the acceptance list has them.
 const DISK_GIB: u64 = 20;
 const CHANGE_PERCENT: u64 = 1;
@@ -296,6 +321,7 @@ fn run_bench_openstack(arguments: &BenchOpenstack) -> Result<()> {
         work: std::path::absolute(&arguments.work)?,
         measurer: std::env::current_exe()?,
         onggi: std::path::absolute(&arguments.program)?,
+        script: arguments.script.as_deref().map(std::path::absolute).transpose()?,
     };
     println!("{}", openstack::bench::run(&plan, &arguments.title, &|line| eprintln!("{line}"))?);
     Ok(())

@@ -45,7 +45,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use self::client::Client;
 use self::cloud::{Ask, Cloud, Service, pages, text};
@@ -57,7 +57,7 @@ pub use self::orphan::Orphan;
 pub use self::project::CONFIGURATION;
 pub use self::restore::{Boot, Mode, RestoreOptions};
 use crate::config::Surroundings;
-use crate::context::{Context, Destination, Problem};
+use crate::context::{Context, Destination, Problem, Progress};
 use crate::hex::hexadecimal;
 use crate::marks::failed;
 use crate::source::{
@@ -79,6 +79,8 @@ pub struct Openstack {
     /// Which onggi this is, in marks: host and source.
     label: String,
     clouds: OnceCell<Vec<Arc<dyn Cloud>>>,
+    /// One for each server that the cloud may be asked to capture at once.
+    snapshots: Semaphore,
     transfers: Semaphore,
     /// Held while this process works: another one of the same onggi waits.
     claim: Mutex<Option<File>>,
@@ -88,8 +90,9 @@ impl Openstack {
     /// A source over a configuration without faults; touches nothing.
     pub fn new(config: OpenstackConfig, surroundings: Surroundings) -> Self {
         let label = format!("{}/{}", surroundings.host, surroundings.source);
-        let transfers = Semaphore::new(config.transfers_max());
-        Self { config, surroundings, label, clouds: OnceCell::new(), transfers, claim: Mutex::default() }
+        let (snapshots, transfers) = (config.snapshots_max(), config.transfers_max());
+        let [snapshots, transfers] = [snapshots, transfers].map(Semaphore::new);
+        Self { config, surroundings, label, clouds: OnceCell::new(), snapshots, transfers, claim: Mutex::default() }
     }
 
     /// What people call the cloud.
@@ -192,6 +195,15 @@ impl Openstack {
         Err(SourceError::Busy("another onggi of this machine works on it".to_owned()))
     }
 
+    /// Waits until the cloud may be asked for one more capture.
+    async fn turn(&self, cx: &Context) -> Result<SemaphorePermit<'_>> {
+        if let Ok(turn) = self.snapshots.try_acquire() {
+            return Ok(turn);
+        }
+        cx.monitor.progress(Progress::Phase("waiting for the snapshots of other servers".to_owned()));
+        Ok(cx.unless_stopped(self.snapshots.acquire()).await?.expect("it is never closed"))
+    }
+
     /// Waits for a server's state.
     async fn await_power(&self, cx: &Context, cloud: &dyn Cloud, unit: &Unit, wanted: &str) -> Result<()> {
         let until = cx.world.elapsed() + POWER_MAX;
@@ -277,9 +289,10 @@ impl Source for Openstack {
             return Ok(Box::new(project::capture(cx, cloud, self.cloud_name()).await?));
         }
         self.must_claim()?;
+        let turn = self.turn(cx).await?;
         let (cloud, server) = self.find(cx, unit).await?;
         let taken = capture::capture(self, cx, cloud, unit, server).await?;
-        Ok(Box::new(taken))
+        Ok(Box::new(taken.with_turn(turn)))
     }
 
     /// Starts what was stopped, whatever the configuration says by now.

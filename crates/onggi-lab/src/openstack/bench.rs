@@ -1,9 +1,10 @@
 //! The benchmark of a project's servers: kind `openstack` beside the way of the JCloud script, on the lab's cloud, for the
 //! same servers, in the same run.
 //!
-//! The script is somebody else's; what stands for it takes its steps with its programs: OpenStack's client makes an image
-//! and waits, the file is copied out of Glance's store, `rsync` sends it over SSH, the image goes. One server after the
-//! other. Its client is started once and not for every step, so that it is quicker than the script.
+//! The script is somebody else's. Whoever has it names its path, and it runs as it is. Without it its steps are taken with
+//! its programs: OpenStack's client makes an image and waits, the file is copied out of Glance's store, `rsync` sends it
+//! over SSH, the image goes. One server after the other. That client is started once and not for every step, so that
+//! this is quicker than the script.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -11,14 +12,14 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Endpoint, Openstack};
+use super::{Endpoint, Openstack, desk::Desk};
 use crate::bench::{machine, table};
 use crate::corpus::Random;
 use crate::measure::{Cost, measured, median, shown, usage};
@@ -56,6 +57,8 @@ pub struct Plan {
     pub measurer: PathBuf,
     /// The program that is measured.
     pub onggi: PathBuf,
+    /// The original script.
+    pub script: Option<PathBuf>,
 }
 
 /// What the image of one server came over.
@@ -279,12 +282,23 @@ impl Bed<'_> {
         let units: Vec<_> =
             (1..=self.plan.servers).map(|number| format!("lab/demo/{}", Self::server(number))).collect();
         let words: Vec<_> = ["backup"].into_iter().chain(units.iter().map(String::as_str)).collect();
+        let original = self.plan.script.as_deref().map(|script| self.desk().map(|desk| (desk, script))).transpose()?;
+        if let Some((desk, script)) = &original {
+            // It moves what the run before captured.
+            self.original(desk, script)?;
+        }
         for day in 1..=self.plan.days {
             let began = Instant::now();
-            for number in 1..=self.plan.servers {
-                days.sent.1 += self.script(&Self::server(number), day)?;
+            if let Some((desk, script)) = &original {
+                let (took, sent) = self.original(desk, script)?;
+                days.script.push(took);
+                days.sent.1 += sent;
+            } else {
+                for number in 1..=self.plan.servers {
+                    days.sent.1 += self.script(&Self::server(number), day)?;
+                }
+                days.script.push(began.elapsed());
             }
-            days.script.push(began.elapsed());
             days.onggi.push(self.measured(&self.onggi(&repository, &words))?);
             let [script, onggi] = [days.script[days.script.len() - 1], days.onggi[days.onggi.len() - 1].wall];
             say(&format!(
@@ -296,9 +310,44 @@ impl Bed<'_> {
                 self.change(&Self::server(number), &mut random)?;
             }
         }
-        days.kept = (usage(&self.sshd.path("repository"))?, usage(&self.sshd.path("script"))?);
+        let theirs = original.map_or_else(|| self.sshd.path("script"), |(desk, _)| desk.path("backup"));
+        days.kept = (usage(&self.sshd.path("repository"))?, usage(&theirs)?);
+        for image in self.captures() {
+            self.lab.client(&["image", "delete", &image]);
+        }
         days.sent.0 = days.kept.0;
         Ok(days)
+    }
+
+    /// Where the original runs. Its retention looks into a folder that the guide names wrongly.
+    fn desk(&self) -> Result<Desk> {
+        let folder = self.path("desk");
+        let kept = self.plan.days;
+        let backup = folder.join("backup/staging");
+        let more = format!("MAX_COUNT_OF_SNAPSHOT={kept}\nPATH_TO_SNAPSHOT_BACKUP_DIR={}\n", backup.display());
+        Ok(Desk::lay(self.lab, self.sshd, folder, "demo", &more)?)
+    }
+
+    /// One run of the original for all servers, and bytes that rsync sent. That its last images become whole only after
+    /// its end is not held against it.
+    fn original(&self, desk: &Desk, script: &Path) -> Result<(Duration, u64)> {
+        let ids: Vec<_> = (1..=self.plan.servers).map(|number| self.lab.id("server", &Self::server(number))).collect();
+        desk.list(&ids.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let began = Instant::now();
+        let said = succeed(&mut desk.script(script))?;
+        let took = began.elapsed();
+        self.lab.until("an end of the snapshots", || {
+            let listed = self.lab.json(&["image", "list", "--private"]);
+            listed.as_array()?.iter().all(|image| image["Status"] == "active").then_some(())
+        });
+        Ok((took, said.lines().filter_map(sent).sum()))
+    }
+
+    /// The names of images that the original left in the cloud.
+    fn captures(&self) -> Vec<String> {
+        let listed = self.lab.json(&["image", "list", "--private"]);
+        let names = listed.as_array().into_iter().flatten().filter_map(|image| image["Name"].as_str());
+        names.filter(|name| name.starts_with("snapshot__")).map(str::to_owned).collect()
     }
 
     /// One server in the script's way. Bytes that rsync sent.
@@ -334,6 +383,17 @@ fn succeed(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Bytes in a line of rsync, which are told for people: `sent 537.05M bytes  received 35 bytes`.
+fn sent(line: &str) -> Option<u64> {
+    let number = line.strip_prefix("sent ")?.split(' ').next()?.replace(',', "");
+    let units = [('K', 1_000), ('M', 1_000_000), ('G', 1_000_000_000)];
+    let unit = units.iter().find(|(letter, _)| number.ends_with(*letter)).map_or(1, |(_, bytes)| *bytes);
+    let number = number.trim_end_matches(['K', 'M', 'G']);
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    let [whole, digits] = [whole, part].map(|digits| digits.parse::<u64>().ok());
+    Some(whole? * unit + digits? * unit / 10_u64.checked_pow(u32::try_from(part.len()).ok()?)?)
+}
+
 /// Bytes that a backup added to the repository, by its own documents.
 fn added(said: &str) -> Result<u64> {
     let documents = said.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
@@ -347,12 +407,23 @@ fn report(plan: &Plan, command_line: &str, single: &Single, days: &Days) -> Resu
     let today = jiff::Zoned::now().date();
     let mut page = format!("### {today}, servers of an OpenStack project\n\n{}.\n\n", machine::description());
     let Plan { data, disk_gib, change, servers, runs, .. } = plan;
+    let (way, theirs) = if plan.script.is_some() {
+        (
+            "The JCloud script is the original; each of its runs asks for images, which it does not wait for, and moves \
+             those of the run before.",
+            "JCloud script",
+        )
+    } else {
+        (
+            "The script's way: an image by OpenStack's client, its file by `rsync -z` over SSH, one server after the other.",
+            "script's way",
+        )
+    };
     let _ = writeln!(
         page,
         "Servers with {} MiB of data, which nothing compresses, on a disk of {disk_gib} GiB; before each further backup \
          {change} % of the data change in pieces of {} MiB. The cloud (Nova with QEMU, Glance with files), the backup server \
-         (OpenSSH) and the programs share this machine. The script's way: an image by OpenStack's client, its file by `rsync \
-         -z` over SSH, one server after the other. Ratios that miss their aim are bold.\n\nCommand: `{command_line}`\n",
+         (OpenSSH) and the programs share this machine. {way} Ratios that miss their aim are bold.\n\nCommand: `{command_line}`\n",
         data / MIB,
         PIECE / MIB,
     ); // a string takes everything
@@ -377,7 +448,7 @@ fn report(plan: &Plan, command_line: &str, single: &Single, days: &Days) -> Resu
     let count = plan.days;
     let _ = writeln!(
         page,
-        "| {servers} servers on {count} days, measured once | onggi | script's way | ratio | aim |\n|---|---|---|---|---|"
+        "| {servers} servers on {count} days, measured once | onggi | {theirs} | ratio | aim |\n|---|---|---|---|---|"
     );
     let walls: Vec<_> = days.onggi.iter().map(|cost| cost.wall).collect();
     let (first, rest) = walls.split_first().context("it was measured")?;
@@ -394,6 +465,13 @@ fn report(plan: &Plan, command_line: &str, single: &Single, days: &Days) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_rsync_says_it_sent_is_read() {
+        assert_eq!(sent("sent 537.05M bytes  received 35 bytes  10.33M bytes/sec"), Some(537_050_000));
+        assert_eq!(sent("sent 1,234 bytes  received 5 bytes"), Some(1234));
+        assert_eq!(sent("total size is 5"), None);
+    }
 
     #[test]
     fn the_sums_of_all_units_count() {

@@ -20,9 +20,11 @@ const STATES: &[&str] = &["ACTIVE", "SHUTOFF", "PAUSED", "SUSPENDED"];
 const UNFIXED: &[&str] = &["image_snapshot_pending", "image_snapshot"];
 /// Between two questions, at least and at most; in between, a share of the time that was waited already, so that what is
 /// done is not found out much later than it could be.
-const POLL: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_millis(500);
 const POLL_MAX: Duration = Duration::from_secs(15);
 const POLL_SHARE: u32 = 8;
+/// Nova is asked so often what it does, while Glance is asked for the image.
+const TASK_EVERY: Duration = Duration::from_secs(5);
 
 /// One disk of a server.
 #[derive(Debug, Clone)]
@@ -306,10 +308,12 @@ async fn room(cx: &Context, cloud: &dyn Cloud, snapshots: usize) -> Result<()> {
 async fn fixed(source: &Openstack, cx: &Context, cloud: &dyn Cloud, unit: &Unit, image: &str) -> Result<()> {
     let mut watch = Watch::new(source, cx);
     loop {
+        let task = task_of(cx, cloud, unit).await?;
+        if !task.is_empty() && !UNFIXED.contains(&&*task) {
+            return Ok(());
+        }
         let found = api::image(cx, cloud, image).await?;
-        let server = api::server(cx, cloud, unit.id.as_str()).await?;
-        let task = server.as_ref().map(|server| text(server, "OS-EXT-STS:task_state")).unwrap_or_default();
-        if watch.verdict(cx, cloud, unit, found.as_ref(), task).await? || !task.is_empty() && !UNFIXED.contains(&task) {
+        if watch.verdict(cx, cloud, unit, found.as_ref(), &task).await? {
             return Ok(());
         }
         cx.monitor.progress(Progress::Phase(format!("waiting for {task}")));
@@ -326,17 +330,27 @@ pub(super) async fn readable(
     image: &str,
 ) -> Result<Value> {
     let mut watch = Watch::new(source, cx);
+    let (mut task, mut asked_at) = (String::new(), None);
     loop {
-        let found = api::image(cx, cloud, image).await?;
-        let server = match &found {
-            Some(found) if text(found, "status") == "active" => return Ok(found.clone()),
-            _ => api::server(cx, cloud, unit.id.as_str()).await?,
+        let found = match api::image(cx, cloud, image).await? {
+            Some(found) if text(&found, "status") == "active" => return Ok(found),
+            found => found,
         };
-        let task = server.as_ref().map(|server| text(server, "OS-EXT-STS:task_state")).unwrap_or_default();
-        watch.verdict(cx, cloud, unit, found.as_ref(), task).await?;
+        // Nova takes much longer for an answer than Glance.
+        let now = cx.world.elapsed();
+        if found.is_none() || asked_at.is_none_or(|at| now.saturating_sub(at) >= TASK_EVERY) {
+            (task, asked_at) = (task_of(cx, cloud, unit).await?, Some(now));
+        }
+        watch.verdict(cx, cloud, unit, found.as_ref(), &task).await?;
         cx.monitor.progress(Progress::Phase("waiting for the image".to_owned()));
         pause(cx, watch.began_at).await?;
     }
+}
+
+/// What Nova does with a server.
+async fn task_of(cx: &Context, cloud: &dyn Cloud, unit: &Unit) -> Result<String> {
+    let server = api::server(cx, cloud, unit.id.as_str()).await?;
+    Ok(server.map(|server| text(&server, "OS-EXT-STS:task_state").to_owned()).unwrap_or_default())
 }
 
 /// Follows an image that Nova makes.

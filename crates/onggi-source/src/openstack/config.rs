@@ -73,7 +73,8 @@ pub struct OpenstackConfig {
     /// So many captures of each server stay in the cloud after they are stored; default 1.
     #[serde(default)]
     pub cloud_keep_last: Option<u16>,
-    /// So many servers are captured at once; default 2.
+    /// The cloud makes snapshots of so many servers at once; default 2. Those whose snapshots are made are fetched meanwhile,
+    /// but where `freeze: stop` stops servers.
     #[serde(default)]
     pub parallel_snapshots_max: Option<u16>,
     /// So many images are fetched at once; default 1.
@@ -209,6 +210,10 @@ impl OpenstackConfig {
         usize::from(self.cloud_keep_last.unwrap_or(1))
     }
 
+    pub(super) fn snapshots_max(&self) -> usize {
+        usize::from(self.parallel_snapshots_max.unwrap_or(SNAPSHOTS_DEFAULT)).max(1)
+    }
+
     pub(super) fn transfers_max(&self) -> usize {
         usize::from(self.parallel_transfers_max.unwrap_or(1)).max(1)
     }
@@ -227,7 +232,9 @@ impl OpenstackConfig {
     }
 
     pub(crate) fn outline(&self) -> Outline {
-        let width = usize::from(self.parallel_snapshots_max.unwrap_or(SNAPSHOTS_DEFAULT));
+        // While images of some are fetched, snapshots of others are made. A server that is stopped does not wait for its turn.
+        let beside = if self.freeze == Freeze::Stop { 0 } else { self.transfers_max() };
+        let width = self.snapshots_max() + beside;
         // The manifest is in the snapshot's root: below it each server has a root of its own.
         Outline {
             paths: vec![format!("/{ROOT}")],

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::SemaphorePermit;
 
 use super::arriving::Arriving;
 use super::capture::{From, Part, await_block, created_at, readable};
@@ -89,6 +90,8 @@ pub(super) struct Taken<'a> {
     server: Value,
     parts: Vec<Part>,
     at: Timestamp,
+    /// Given back once the cloud has made all that was asked for.
+    turn: Option<SemaphorePermit<'a>>,
 }
 
 impl<'a> Taken<'a> {
@@ -100,7 +103,12 @@ impl<'a> Taken<'a> {
         parts: Vec<Part>,
         at: Timestamp,
     ) -> Self {
-        Self { source, cloud, unit: unit.clone(), server, parts, at }
+        Self { source, cloud, unit: unit.clone(), server, parts, at, turn: None }
+    }
+
+    /// The same, holding a turn.
+    pub(super) fn with_turn(self, turn: SemaphorePermit<'a>) -> Self {
+        Self { turn: Some(turn), ..self }
     }
 }
 
@@ -165,14 +173,21 @@ impl Capture for Taken<'_> {
             documents["capture"] = api::image(cx, &*self.cloud, id).await?.unwrap_or_default();
         }
         place.document(DOCUMENTS, &documents).await?;
+        self.boot_images(&place, &documents).await?;
         place.folder(place.below("disks")?).await?;
+        // Snapshots were waited for when they were made.
+        for part in &self.parts {
+            if let From::Image(id) = &part.from {
+                readable(self.source, cx, &*self.cloud, &self.unit, id).await?;
+            }
+        }
+        drop(self.turn.take());
         let mut disks = Vec::new();
         for number in 0..self.parts.len() {
-            let _turn = self.source.transfers.acquire().await;
+            let _turn = cx.unless_stopped(self.source.transfers.acquire()).await?;
             disks.push(self.disk(&place, number).await?);
         }
         out.leave(&place.below("disks")?).await?;
-        self.boot_images(&place, &documents).await?;
         let notes = self.notes(cx, &project, &documents, disks)?;
         let notes = serde_json::to_value(&notes).map_err(|error| SourceError::Incomplete(error.to_string()))?;
         place.document(NOTES, &notes).await?;

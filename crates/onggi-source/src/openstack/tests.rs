@@ -11,7 +11,7 @@ use super::fake::FakeCloud;
 use super::{Openstack, OpenstackConfig, items, mark};
 use crate::bench::{Bench, surroundings};
 use crate::conformance::{self, Bed};
-use crate::context::{Context, Destination, Purpose};
+use crate::context::{Context, Destination, Purpose, Stop};
 use crate::faults::{Fault, Faults};
 use crate::recorder::{RecordedTree, Recorder};
 use crate::source::{Outcome, RestoreRequest, Source, SourceError, Unit};
@@ -106,6 +106,31 @@ async fn a_disk_whose_image_is_not_what_glance_has_is_given_up() {
     let sink = Recorder::new(&bench.cx);
     let facts = capture.items(&bench.cx, &sink).await.unwrap();
     assert!(sink.commit(facts).unwrap().lines().iter().any(|line| line.contains("disks/00-root.raw")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_snapshot_waits_for_the_one_before_and_not_for_its_transfer() {
+    let bed = CloudBed::new("{cloud: c, project-configuration: false, parallel-snapshots-max: 1}");
+    let (bench, source) = (Bench::new("r1"), bed.openstack());
+    let unit = source.discover(&bench.cx).await.unwrap().remove(0);
+    let mut first = source.capture(&bench.cx, &unit, None).await.unwrap();
+    let mut next = source.capture(&bench.cx, &unit, None);
+    assert!(tokio::time::timeout(Duration::from_hours(1), &mut next).await.is_err(), "the cloud is at work");
+    let transfers = source.transfers.acquire().await.unwrap();
+    let sink = Recorder::new(&bench.cx);
+    let mut storing = first.items(&bench.cx, &sink);
+    let next = tokio::select! {
+        _ = &mut storing => panic!("it has no turn to be fetched"),
+        next = next => next.unwrap(),
+    };
+    drop(transfers);
+    storing.await.unwrap();
+    drop(next);
+    // a stopped run waits for no turn
+    let turn = source.snapshots.acquire().await.unwrap();
+    let limited = bench.cx.within(Duration::from_secs(1), Stop::TimeLimit);
+    assert!(matches!(source.capture(&limited, &unit, None).await, Err(SourceError::Stopped(_))));
+    drop(turn);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
-use onggi_lab::openstack::Openstack;
+use onggi_lab::openstack::{Openstack, desk};
 use onggi_lab::program::{self, Ended};
 use onggi_lab::service::Sshd;
 use sha2::{Digest as _, Sha256, Sha512};
@@ -15,34 +14,15 @@ use tempfile::TempDir;
 
 struct Desk<'a> {
     lab: &'a Openstack,
+    desk: desk::Desk,
     place: TempDir,
-    project: &'static str,
 }
 
 impl<'a> Desk<'a> {
     fn new(lab: &'a Openstack, sshd: &Sshd, project: &'static str, more: &str) -> Self {
-        let desk = Self { lab, place: tempfile::tempdir().unwrap(), project };
-        for name in ["home", "staging", "backup"] {
-            fs::create_dir(desk.path(name)).unwrap();
-        }
-        sshd.introduce(&desk.path("home"));
-        let shown = |name: &str| desk.path(name).display().to_string();
-        let text = format!(
-            "PATH_TO_JOBLIST=joblist\nPATH_TO_SNAPSHOT_DIR={}\nPATH_TO_SNAPSHOT_WITH_METADATA_DIR={}\n\
-             PATH_TO_SNAPSHOT_BACKUP_DIR={}\nPATH_TO_SNAPSHOT_BACKUP_DIR_REMOTE={}\nPATH_TO_PRIVATE_KEY={}\n\
-             PATH_TO_OPENRC_FILE={}\nMAX_COUNT_OF_SNAPSHOT=1\nIPADDRESS_REMOTE=127.0.0.1\nUSERNAME_REMOTE={}\n\
-             PORT_REMOTE={}\nBANDWIDTH_LIMIT=500000\nTIMELIMIT=3600\nPROJECT_NAME={project}\nACCOUNT_NAME=demo\n{more}",
-            lab.file("glance/images").display(),
-            shown("staging"),
-            shown("backup"),
-            shown("backup"),
-            sshd.key().display(),
-            lab.file("openrc").display(),
-            sshd.user(),
-            sshd.port(),
-        );
-        fs::write(desk.path(".env"), text).unwrap();
-        desk
+        let place = tempfile::tempdir().unwrap();
+        let desk = desk::Desk::lay(lab, sshd, place.path().to_owned(), project, more).unwrap();
+        Self { lab, desk, place }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -50,14 +30,13 @@ impl<'a> Desk<'a> {
     }
 
     fn onggi(&self, words: &[&str]) -> Ended {
-        self.onggi_in(Path::new(&std::env::var_os("PATH").unwrap_or_default()), words)
+        Ended::of(self.desk.onggi(program::onggi(), words).output().unwrap())
     }
 
     /// Where programs are looked for in these folders.
     fn onggi_in(&self, programs: &Path, words: &[&str]) -> Ended {
-        let mut command = Command::new(program::onggi());
-        command.env_clear().env("PATH", programs).env("HOME", self.path("home"));
-        Ended::of(command.current_dir(self.place.path()).args(words).output().unwrap())
+        let mut command = self.desk.onggi(program::onggi(), words);
+        Ended::of(command.env("PATH", programs).output().unwrap())
     }
 
     fn run(&self) -> Ended {
@@ -77,13 +56,11 @@ impl<'a> Desk<'a> {
 
     /// The files on the backup server of a server, with their content.
     fn files(&self, server: &str) -> BTreeMap<String, Vec<u8>> {
-        let folder = self.path("backup/staging").join(self.project).join(server);
-        let entries = fs::read_dir(folder).into_iter().flatten().map(Result::unwrap);
-        entries.map(|one| (one.file_name().into_string().unwrap(), fs::read(one.path()).unwrap())).collect()
+        self.desk.stored(server).unwrap()
     }
 
     fn joblist(&self, ids: &[&str]) {
-        fs::write(self.path("joblist"), ids.iter().map(|id| format!("{id}\n")).collect::<String>()).unwrap();
+        self.desk.list(ids).unwrap();
     }
 
     fn images(&self, of: &str) -> Vec<String> {
@@ -142,7 +119,7 @@ fn rsync_sends_the_files_where_that_is_asked_for() {
     let saved = fs::read(saved).unwrap();
     let staged = || fs::read_dir(desk.path("staging/demo").join(&vm1)).unwrap().map(|one| one.unwrap().path());
     // A machine without rsync, and with what the login's file is read by.
-    let bare = desk.path("programs");
+    let bare = desk.path("bare");
     fs::create_dir(&bare).unwrap();
     for name in ["bash", "env"] {
         std::os::unix::fs::symlink(Path::new("/usr/bin").join(name), bare.join(name)).unwrap();
