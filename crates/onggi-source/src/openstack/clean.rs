@@ -43,13 +43,13 @@ pub(super) async fn release(
     unit: &Unit,
     outcome: Outcome,
 ) -> Result<()> {
-    let found = Found::of_unit(source, cx, cloud, unit).await?;
+    let mut found = Found::of_unit(source, cx, cloud, unit).await?;
     match (outcome, cx.purpose) {
         (Outcome::Dropped, _) | (_, Purpose::Drill) => found.drop_run(source, cx, cloud, unit).await,
         (Outcome::Kept, Purpose::Restore) => found.hand_over(cx, cloud, unit).await,
         (Outcome::Kept, Purpose::Backup) => {
             found.keep_run(source, cx, cloud, unit).await?;
-            retain(source, cx, cloud, unit, source.config.keep_last()).await.map(drop)
+            found.retain(cx, cloud, source.config.keep_last()).await.map(drop)
         }
     }
 }
@@ -120,22 +120,45 @@ impl Found {
     }
 
     /// Takes run and purpose off what is stored.
-    async fn keep_run(&self, source: &Openstack, cx: &Context, cloud: &dyn Cloud, unit: &Unit) -> Result<()> {
+    async fn keep_run(&mut self, source: &Openstack, cx: &Context, cloud: &dyn Cloud, unit: &Unit) -> Result<()> {
         self.drop_exports(cx, cloud, unit).await?;
         let mut stored = mark::mark(cx, &source.label, unit);
         stored.remove(mark::RUN);
         stored.remove(mark::PURPOSE);
         stored.insert(mark::STORED.to_owned(), json!(cx.run.as_str()));
         // The image last: while it bears the run, all of this is done again.
-        for snapshot in self.snapshots.iter().filter(|one| mark::is_of(one, cx, unit)) {
+        for snapshot in self.snapshots.iter_mut().filter(|one| mark::is_of(one, cx, unit)) {
             api::mark_block(cx, cloud, "snapshot", text(snapshot, "id"), &stored).await?;
+            mark::note(snapshot, &stored);
         }
-        for image in self.images.iter().filter(|one| mark::is_of(one, cx, unit)) {
+        for image in self.images.iter_mut().filter(|one| mark::is_of(one, cx, unit)) {
             let mut marks = stored.clone();
             marks.extend([mark::RUN, mark::PURPOSE].map(|key| (key.to_owned(), Value::Null)));
             api::mark_image(cx, cloud, image, &marks).await?;
+            mark::note(image, &marks);
         }
         Ok(())
+    }
+
+    /// Removes stored captures beyond the newest that stay in the cloud, the oldest first. Answers the number of things
+    /// that went.
+    async fn retain(&self, cx: &Context, cloud: &dyn Cloud, newest: usize) -> Result<usize> {
+        let is_stored = |one: &&Value| mark::whose(one).is_none() && !mark::value(one, mark::STORED).is_empty();
+        let (protected, mut stored): (Vec<_>, Vec<_>) =
+            self.images.iter().filter(is_stored).partition(|image| image["protected"] == true);
+        stored.sort_by_key(|image| created_at(image).map(std::cmp::Reverse));
+        let over = stored.split_off(newest.min(stored.len()));
+        let kept: Vec<_> = stored.iter().chain(&protected).map(|one| mark::value(one, mark::STORED)).collect();
+        let is_over = |one: &&Value| is_stored(one) && !kept.contains(&mark::value(one, mark::STORED));
+        let mut snapshots: Vec<_> =
+            self.snapshots.iter().filter(is_over).map(|one| text(one, "id").to_owned()).collect();
+        let number = over.len() + snapshots.len();
+        for image in over {
+            snapshots.extend(mapped(image));
+            api::delete_image(cx, cloud, text(image, "id")).await?;
+        }
+        drop_snapshots(cx, cloud, snapshots).await?;
+        Ok(number)
     }
 }
 
@@ -212,28 +235,7 @@ fn unmarked(thing: &Value) -> Map<String, Value> {
 
 /// Removes all stored captures of a unit; `false` if there was none.
 pub(super) async fn forget_stored(source: &Openstack, cx: &Context, cloud: &dyn Cloud, unit: &Unit) -> Result<bool> {
-    Ok(retain(source, cx, cloud, unit, 0).await? > 0)
-}
-
-/// Removes stored captures beyond the newest that stay in the cloud, the oldest first. Answers the number of things that
-/// went.
-async fn retain(source: &Openstack, cx: &Context, cloud: &dyn Cloud, unit: &Unit, newest: usize) -> Result<usize> {
-    let found = Found::of_unit(source, cx, cloud, unit).await?;
-    let is_stored = |one: &&Value| mark::whose(one).is_none() && !mark::value(one, mark::STORED).is_empty();
-    let (protected, mut stored): (Vec<_>, Vec<_>) =
-        found.images.iter().filter(is_stored).partition(|image| image["protected"] == true);
-    stored.sort_by_key(|image| created_at(image).map(std::cmp::Reverse));
-    let over = stored.split_off(newest.min(stored.len()));
-    let kept: Vec<_> = stored.iter().chain(&protected).map(|one| mark::value(one, mark::STORED)).collect();
-    let is_over = |one: &&Value| is_stored(one) && !kept.contains(&mark::value(one, mark::STORED));
-    let mut snapshots: Vec<_> = found.snapshots.iter().filter(is_over).map(|one| text(one, "id").to_owned()).collect();
-    let number = over.len() + snapshots.len();
-    for image in over {
-        snapshots.extend(mapped(image));
-        api::delete_image(cx, cloud, text(image, "id")).await?;
-    }
-    drop_snapshots(cx, cloud, snapshots).await?;
-    Ok(number)
+    Ok(Found::of_unit(source, cx, cloud, unit).await?.retain(cx, cloud, 0).await? > 0)
 }
 
 /// What lies in one project of runs that ended early.

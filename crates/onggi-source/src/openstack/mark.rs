@@ -51,6 +51,25 @@ fn marks_of(thing: &Value) -> &Value {
     thing.get("metadata").filter(|metadata| metadata.is_object()).unwrap_or(thing)
 }
 
+/// Notes marks that a thing was given in the cloud; `null` takes one off.
+pub(super) fn note(thing: &mut Value, marks: &Map<String, Value>) {
+    let has_metadata = thing.get("metadata").is_some_and(Value::is_object);
+    let Some(own) = (if has_metadata { thing["metadata"].as_object_mut() } else { thing.as_object_mut() }) else {
+        return;
+    };
+    if has_metadata {
+        // Cinder takes all of it in place of the old.
+        own.clear();
+    }
+    for (key, value) in marks {
+        if value.is_null() {
+            own.remove(key);
+        } else {
+            own.insert(key.clone(), value.clone());
+        }
+    }
+}
+
 /// A mark of a thing; empty where it has none.
 pub(super) fn value<'a>(thing: &'a Value, key: &str) -> &'a str {
     text(marks_of(thing), key)

@@ -249,3 +249,33 @@ fn the_scripts_work_goes_into_a_repository_where_that_is_asked_for() {
         lab.client(&["image", "delete", &image]);
     }
 }
+
+#[test]
+fn two_underscores_in_a_projects_name_are_not_taken_for_the_time() {
+    const PROJECT: &str = "other__project";
+    let Some(lab) = Openstack::start() else { return };
+    let Some(sshd) = Sshd::start() else { return };
+    let ask = |words: &[&str]| {
+        let output = lab.try_client("demo", PROJECT, words);
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    // Since this version of the interface a server needs no network.
+    let version = ["--os-compute-api-version", "2.37", "server", "create", "--wait", "--nic", "none"];
+    ask(&[&version[..], &["--image", "lab-guest", "--flavor", "lab.tiny", "two"]].concat());
+    let id = ask(&["server", "show", "-f", "value", "-c", "id", "two"]);
+    let desk = Desk::new(&lab, &sshd, PROJECT, "");
+    let images = || ask(&["image", "list", "--private", "-f", "value", "-c", "ID", "-c", "Name"]);
+    desk.run_listed(&[&id]).expect(0);
+    let made = images();
+    let (image, name) = made.split_once(' ').unwrap();
+    let epoch = name.strip_prefix(&format!("snapshot__{PROJECT}/{id}__")).unwrap();
+    let content = fs::read(lab.file("glance/images").join(image)).unwrap();
+    desk.run_listed(&[&id]).expect(0);
+    let files = desk.files(&id);
+    assert!(files.get(&format!("{epoch}_{image}")) == Some(&content), "{:?}", files.keys());
+    for line in images().lines() {
+        ask(&["image", "delete", line.split(' ').next().unwrap()]);
+    }
+    ask(&["server", "delete", "--wait", "two"]);
+}
