@@ -6,7 +6,8 @@
 //! over SSH, the image goes. One server after the other. That client is started once and not for every step, so that
 //! this is quicker than the script.
 
-use std::fmt::Write as _;
+mod report;
+
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -20,9 +21,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::{Endpoint, Openstack, desk::Desk};
-use crate::bench::{machine, table};
 use crate::corpus::Random;
-use crate::measure::{Cost, measured, median, shown, usage};
+use crate::measure::{Cost, measured, shown, usage};
 use crate::relay;
 use crate::service::Sshd;
 
@@ -86,6 +86,8 @@ struct Single {
 struct Days {
     onggi: Vec<Cost>,
     script: Vec<Duration>,
+    /// Of the original, until the images that it asked for are whole, too; else none.
+    whole: Vec<Duration>,
     /// Bytes that went to the backup server, and those that lie there in the end.
     sent: (u64, u64),
     kept: (u64, u64),
@@ -101,7 +103,7 @@ pub fn run(plan: &Plan, command_line: &str, say: &dyn Fn(&str)) -> Result<String
     let measured = bed.single(say).and_then(|single| Ok((single, bed.days(say)?)));
     bed.clear()?;
     let (single, days) = measured?;
-    report(plan, command_line, &single, &days)
+    report::page(plan, command_line, &single, &days)
 }
 
 struct Bed<'a> {
@@ -123,6 +125,7 @@ impl Bed<'_> {
     }
 
     fn prepare(&self) -> Result<()> {
+        self.forget_earlier();
         let plan = self.plan;
         fs::create_dir_all(self.path("home"))?;
         self.sshd.introduce(&self.path("home"));
@@ -163,6 +166,16 @@ impl Bed<'_> {
             self.lab.until_console(&Self::server(number));
         }
         Ok(())
+    }
+
+    /// Takes away what a measurement left that was ended half-way.
+    fn forget_earlier(&self) {
+        for (user, kind) in [("demo", "image"), ("admin", "flavor")] {
+            let all = self.lab.try_client(user, "demo", &[kind, "list", "-f", "value", "-c", "ID", "-c", "Name"]);
+            for id in String::from_utf8_lossy(&all.stdout).lines().filter_map(|line| line.strip_suffix(" bench")) {
+                self.lab.try_client(user, "demo", &[kind, "delete", id]);
+            }
+        }
     }
 
     fn clear(&self) -> Result<()> {
@@ -288,10 +301,12 @@ impl Bed<'_> {
             self.original(desk, script)?;
         }
         for day in 1..=self.plan.days {
+            settle();
             let began = Instant::now();
             if let Some((desk, script)) = &original {
-                let (took, sent) = self.original(desk, script)?;
+                let (took, whole, sent) = self.original(desk, script)?;
                 days.script.push(took);
+                days.whole.push(whole);
                 days.sent.1 += sent;
             } else {
                 for number in 1..=self.plan.servers {
@@ -299,6 +314,7 @@ impl Bed<'_> {
                 }
                 days.script.push(began.elapsed());
             }
+            settle();
             days.onggi.push(self.measured(&self.onggi(&repository, &words))?);
             let [script, onggi] = [days.script[days.script.len() - 1], days.onggi[days.onggi.len() - 1].wall];
             say(&format!(
@@ -328,9 +344,9 @@ impl Bed<'_> {
         Ok(Desk::lay(self.lab, self.sshd, folder, "demo", &more)?)
     }
 
-    /// One run of the original for all servers, and bytes that rsync sent. That its last images become whole only after
-    /// its end is not held against it.
-    fn original(&self, desk: &Desk, script: &Path) -> Result<(Duration, u64)> {
+    /// One run of the original for all servers: how long it took, how long until the images that it asked for were whole,
+    /// and bytes that rsync sent.
+    fn original(&self, desk: &Desk, script: &Path) -> Result<(Duration, Duration, u64)> {
         let ids: Vec<_> = (1..=self.plan.servers).map(|number| self.lab.id("server", &Self::server(number))).collect();
         desk.list(&ids.iter().map(String::as_str).collect::<Vec<_>>())?;
         let began = Instant::now();
@@ -340,7 +356,7 @@ impl Bed<'_> {
             let listed = self.lab.json(&["image", "list", "--private"]);
             listed.as_array()?.iter().all(|image| image["Status"] == "active").then_some(())
         });
-        Ok((took, said.lines().filter_map(sent).sum()))
+        Ok((took, began.elapsed(), said.lines().filter_map(sent).sum()))
     }
 
     /// The names of images that the original left in the cloud.
@@ -372,6 +388,11 @@ impl Bed<'_> {
     }
 }
 
+/// Lets the system write what is not on disk yet, so that each pays for its own.
+fn settle() {
+    rustix::fs::sync();
+}
+
 fn take(begun: &Begun) -> Option<Instant> {
     begun.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
@@ -401,65 +422,6 @@ fn added(said: &str) -> Result<u64> {
     let bytes: Vec<u64> = summaries.filter_map(|one| one["data_added_packed"].as_u64()).collect();
     ensure!(!bytes.is_empty(), "the backup tells no sum");
     Ok(bytes.iter().sum())
-}
-
-fn report(plan: &Plan, command_line: &str, single: &Single, days: &Days) -> Result<String> {
-    let today = jiff::Zoned::now().date();
-    let mut page = format!("### {today}, servers of an OpenStack project\n\n{}.\n\n", machine::description());
-    let Plan { data, disk_gib, change, servers, runs, .. } = plan;
-    let (way, theirs) = if plan.script.is_some() {
-        (
-            "The JCloud script is the original; each of its runs asks for images, which it does not wait for, and moves \
-             those of the run before.",
-            "JCloud script",
-        )
-    } else {
-        (
-            "The script's way: an image by OpenStack's client, its file by `rsync -z` over SSH, one server after the other.",
-            "script's way",
-        )
-    };
-    let _ = writeln!(
-        page,
-        "Servers with {} MiB of data, which nothing compresses, on a disk of {disk_gib} GiB; before each further backup \
-         {change} % of the data change in pieces of {} MiB. The cloud (Nova with QEMU, Glance with files), the backup server \
-         (OpenSSH) and the programs share this machine. {way} Ratios that miss their aim are bold.\n\nCommand: `{command_line}`\n",
-        data / MIB,
-        PIECE / MIB,
-    ); // a string takes everything
-    let middle = |all: &[Duration]| {
-        let mut all = all.to_vec();
-        all.sort_unstable();
-        all.get(all.len() / 2).copied().context("it was measured").map(|middle| middle.as_secs_f64())
-    };
-    let _ = writeln!(page, "| one server, medians of {runs} | onggi | beside | ratio | aim |\n|---|---|---|---|---|");
-    for line in &single.lines {
-        let what = format!("s from the first byte of the disk to the end, beside a bare download, over {}", line.name);
-        table::row(&mut page, &what, middle(&line.hub)?, middle(&line.bare)?, Some(1.15));
-    }
-    let mut added = single.added.clone();
-    added.sort_unstable();
-    let (added, changed) = *added.get(added.len() / 2).context("it was measured")?;
-    let mib = |bytes: u64| bytes as f64 / MIB as f64;
-    table::row(&mut page, "MiB that a second backup adds, beside what changed", mib(added), mib(changed), Some(1.5));
-    let memory = |costs: &[Cost]| median(costs).map(|cost| cost.memory_kib >> 10).context("it was measured");
-    let (one, all) = (memory(&single.costs)?, memory(&days.onggi)?);
-    let _ = writeln!(page, "\nMemory at most: {one} MiB (aim ≤ 256); {servers} servers at once {all} MiB.\n");
-    let count = plan.days;
-    let _ = writeln!(
-        page,
-        "| {servers} servers on {count} days, measured once | onggi | {theirs} | ratio | aim |\n|---|---|---|---|---|"
-    );
-    let walls: Vec<_> = days.onggi.iter().map(|cost| cost.wall).collect();
-    let (first, rest) = walls.split_first().context("it was measured")?;
-    let (script_first, script_rest) = days.script.split_first().context("it was measured")?;
-    table::row(&mut page, "s on the first day", first.as_secs_f64(), script_first.as_secs_f64(), Some(0.5));
-    if !rest.is_empty() {
-        table::row(&mut page, "s on a later day, median", middle(rest)?, middle(script_rest)?, Some(0.5));
-    }
-    table::row(&mut page, "MiB sent to the backup server", mib(days.sent.0), mib(days.sent.1), None);
-    table::row(&mut page, "MiB there in the end", mib(days.kept.0), mib(days.kept.1), None);
-    Ok(page)
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ pub fn run(programs: Programs<'_>, filter: &str, say: &dyn Fn(&str)) -> Result<S
     let lab = Openstack::start().context("the cloud needs root")?;
     let sshd = Sshd::start().context("the backup server is an OpenSSH server")?;
     let court = Court { lab: &lab, sshd: &sshd, programs };
-    let (mut differences, mut meant, mut count) = (Vec::new(), Vec::new(), 0);
+    let (mut differences, mut meant, mut count) = (Vec::new(), BTreeSet::new(), 0);
     let told = |act: &str, line: &str| {
         let line = format!("{act}: {line}");
         say(&line);
@@ -134,10 +134,13 @@ pub fn run(programs: Programs<'_>, filter: &str, say: &dyn Fn(&str)) -> Result<S
         say(&format!("{}: {} differences", act.name, found.len()));
         for line in found {
             match act.expected.iter().find(|(text, _)| line.contains(text)) {
-                Some((_, why)) => meant.push(format!("{}: {why}", act.name)),
+                Some((_, why)) => drop(meant.insert(format!("{}: {why}", act.name))),
                 None => differences.push(told(act.name, &line)),
             }
         }
+        // one that is never met is a claim that nobody has seen
+        let idle = act.expected.iter().filter(|(_, why)| !meant.contains(&format!("{}: {why}", act.name)));
+        differences.extend(idle.map(|(_, why)| told(act.name, &format!("expected, and not seen: {why}"))));
         count += 1;
     }
     if TURNS.contains(filter) {
@@ -148,7 +151,6 @@ pub fn run(programs: Programs<'_>, filter: &str, say: &dyn Fn(&str)) -> Result<S
     }
     ensure!(count > 0, "no act has {filter:?} in its name");
     ensure!(differences.is_empty(), "{}", differences.join("\n"));
-    meant.dedup();
     let mut verdict = format!("{count} acts; what differs is meant to:\n");
     for line in meant {
         let _ = writeln!(verdict, "- {line}"); // a string takes everything
