@@ -79,6 +79,37 @@ async fn who_waits_for_memory_gets_what_short_contents_hold() {
 }
 
 #[tokio::test]
+async fn who_holds_memory_of_a_short_content_gets_the_rest_of_it() {
+    const PIECE: usize = 64 << 10;
+    let world = World::new().await;
+    let budget = WriteBudget { windows: 1 << 20, ..WriteBudget::STANDARD };
+    let (archive, _lock) = begin(&world.repo, ArchiveOptions { budget, ..ArchiveOptions::default() }).await;
+    let mut open = Vec::new();
+    for number in 0..100_u8 {
+        let mut content = archive.content(Cutting::Default, Some(2 * PIECE as u64)).await.unwrap();
+        // all memory is taken, by contents that need twice as much
+        let Ok(window) = tokio::time::timeout(Duration::from_millis(100), content.window(PIECE)).await else {
+            content.abandon();
+            break;
+        };
+        open.push((number, content, window.unwrap()));
+    }
+    assert!((8..100).contains(&open.len()), "{}", open.len());
+    let files = open.into_iter().map(async |(number, mut content, first)| {
+        let second = content.window(PIECE).await.unwrap();
+        for mut window in [first, second] {
+            window.fill(number);
+            content.write(window).await.unwrap();
+        }
+        archive.put_file(format!("{number}").as_bytes(), file_node(), content.finish()).await.unwrap();
+    });
+    let all = futures::future::join_all(files);
+    let count = tokio::time::timeout(Duration::from_mins(1), all).await.expect("nobody waits for ever").len();
+    let done = archive.finish().await.unwrap().commit(draft()).await.unwrap();
+    assert_eq!(walk(&world.repo, done.snapshot.tree).await.unwrap().len(), count);
+}
+
+#[tokio::test]
 async fn an_archive_that_is_dropped_leaves_nothing_behind() {
     let world = World::new().await;
     let storage = Arc::new(Recording::new(Arc::new(world.memory.clone())));

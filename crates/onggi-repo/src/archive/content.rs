@@ -45,6 +45,8 @@ pub struct ContentWriter {
     shared: Arc<Shared>,
     state: Arc<ContentState>,
     slot: Option<Slot>,
+    /// Windows in the caller's hands.
+    held: usize,
     /// How many chunks a checkpoint holds already.
     noted: usize,
     is_ended: bool,
@@ -116,7 +118,7 @@ impl ContentWriter {
             when_done: None,
         };
         let state = Arc::new(ContentState { chunker, inner: Mutex::new(inner), progress: Notify::new() });
-        Ok(Self { shared: Arc::clone(shared), state, slot, noted: 0, is_ended: false })
+        Ok(Self { shared: Arc::clone(shared), state, slot, held: 0, noted: 0, is_ended: false })
     }
 
     /// A buffer of `length` bytes (at most `WINDOW_MAX`) to read into and give to `write`. Waits until memory is free, so
@@ -125,13 +127,28 @@ impl ContentWriter {
         self.shared.check()?;
         if self.slot.is_none() && !self.is_empty() {
             // It was announced as short and is not.
-            self.slot = Some(self.shared.windows.slot().await.map_err(|Closed| self.shared.first_failure())?);
+            self.take_slot().await?;
         }
-        if let Some(window) = self.shared.windows.try_take(length) {
-            return Ok(window);
-        }
+        let window = match self.shared.windows.try_take(length) {
+            Some(window) => window,
+            None => self.wait_for(length).await?,
+        };
+        self.held += 1;
+        Ok(window)
+    }
+
+    async fn wait_for(&mut self, length: usize) -> Result<Window> {
         let _waiting = Gathered::wait_for_memory(&self.shared);
+        if self.slot.is_none() && self.held > 0 {
+            // Who holds some of what all wait for, and waits for more of it, must not: others do the same.
+            self.take_slot().await?;
+        }
         self.shared.windows.take(self.slot.as_ref(), length).await.map_err(|Closed| self.shared.first_failure())
+    }
+
+    async fn take_slot(&mut self) -> Result<()> {
+        self.slot = Some(self.shared.windows.slot().await.map_err(|Closed| self.shared.first_failure())?);
+        Ok(())
     }
 
     /// Bytes taken so far.
@@ -149,6 +166,7 @@ impl ContentWriter {
     pub async fn write(&mut self, window: Window) -> Result<()> {
         self.shared.check()?;
         add(&self.shared.counters.bytes_read, window.len() as u64);
+        self.held = self.held.saturating_sub(1);
         let scan = self.state.inner().stream.write(window);
         match scan {
             None => self.state.cut(&self.shared),
