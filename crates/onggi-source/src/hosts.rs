@@ -198,9 +198,15 @@ impl Hosts {
         let launcher = self.launcher(cx, host)?;
         let verb = Verb::Read { io: self.config.io };
         let started = match start::start(cx, &launcher, &program, host.r#become, &verb).await {
-            Err(failure) if failure.class == "host-key-unknown" => {
+            Err(Failure { class: class @ "host-key-unknown", error }) => {
                 self.ask_to_approve(cx, host).await;
-                return Err(failure);
+                let error = match error {
+                    SourceError::Denied(text) => {
+                        SourceError::Denied(format!("{text} `onggi hosts trust {}` shows its key", host.name))
+                    }
+                    other => other,
+                };
+                return Err(Failure::new(class, error));
             }
             started => started?,
         };
