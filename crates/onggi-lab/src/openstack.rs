@@ -79,6 +79,11 @@ impl Openstack {
         for id in String::from_utf8_lossy(&moved.stdout).lines() {
             self.try_client("demo", "other__project", &["server", "delete", "--wait", id]);
         }
+        let moved =
+            self.try_client("demo", "other__project", &["image", "list", "--private", "-f", "value", "-c", "ID"]);
+        for id in String::from_utf8_lossy(&moved.stdout).lines() {
+            self.try_client("demo", "other__project", &["image", "delete", id]);
+        }
         for image in listed(&["image", "list", "--private"]) {
             self.client(&["image", "delete", &text(&image, "ID")]);
         }

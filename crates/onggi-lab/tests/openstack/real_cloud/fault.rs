@@ -30,18 +30,21 @@ fn states_in_which_a_server_is_captured(rig: &Rig<'_>) {
         assert_eq!(rig.back_up(&["lab/demo/vm1"], 0).len(), 1, "{state}");
         lab.bring("vm1", &["server", end], "ACTIVE");
     }
+    // Servers of its own: a rescue begins from the image, which that of a restored server no longer is, and who comes back
+    // from the shelf has one that is gone, too.
+    lab.create_server("odd", &["--image", "lab-guest"]);
     for (state, begin, end) in [
         ("RESCUE", &["server", "rescue"][..], &["server", "unrescue"][..]),
         ("ERROR", &["server", "set", "--state", "error"], &["server", "set", "--state", "active"]),
     ] {
-        lab.bring("vm1", begin, state);
-        let ended = rig.run(&["backup", "lab/demo/vm1", "lab/demo/vm2"]);
-        lab.bring("vm1", end, "ACTIVE");
+        lab.bring("odd", begin, state);
+        let ended = rig.run(&["backup", "lab/demo/odd", "lab/demo/vm2"]);
+        lab.bring("odd", end, "ACTIVE");
         assert!(ended.tells(state) && ended.tells("no snapshot can be made"), "{ended:?}");
         assert_eq!(ended.code, Some(5), "{ended:?}");
         assert!(ended.out.contains("snapshot"), "the other is stored: {ended:?}");
     }
-    // One of its own: who comes back from the shelf has an image that is gone.
+    lab.client(&["server", "delete", "--wait", "odd"]);
     lab.create_server("shelved", &["--image", "lab-guest"]);
     lab.client(&["server", "shelve", "shelved"]);
     lab.until_server("shelved", "SHELVED_OFFLOADED");

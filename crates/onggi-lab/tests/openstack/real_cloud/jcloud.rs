@@ -268,8 +268,7 @@ fn two_underscores_in_a_projects_name_are_not_taken_for_the_time() {
     let images = || ask(&["image", "list", "--private", "-f", "value", "-c", "ID", "-c", "Name"]);
     desk.run_listed(&[&id]).expect(0);
     let made = images();
-    let (image, name) = made.split_once(' ').unwrap();
-    let epoch = name.strip_prefix(&format!("snapshot__{PROJECT}/{id}__")).unwrap();
+    let (image, epoch) = made.split_once(&format!(" snapshot__{PROJECT}/{id}__")).expect("it has an image");
     let content = fs::read(lab.file("glance/images").join(image)).unwrap();
     desk.run_listed(&[&id]).expect(0);
     let files = desk.files(&id);
