@@ -84,7 +84,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return bosh(arguments, &programs, &disk);
     }
     if arguments.openstack {
-        return openstack(arguments, &programs, &disk);
+        return openstack(arguments, &programs, &disk, &work);
     }
     let peers = peers(arguments)?;
     ensure!(!peers.is_empty(), "no restic, rustic or borg to compare with: run lab/peers/up, or name one with --peer");
@@ -161,16 +161,17 @@ const OPENSTACK: u64 = 512;
 const QUICK_OPENSTACK: u64 = 64;
 
 /// Measures backups of servers.
-fn openstack(arguments: &Arguments, programs: &Path, work: &Path) -> Result<()> {
+fn openstack(arguments: &Arguments, programs: &Path, work: &Path, memory: &Path) -> Result<()> {
     let data = if arguments.quick { QUICK_OPENSTACK } else { OPENSTACK };
     let mut command = Command::new(programs.join("onggi-lab"));
     command.arg("bench-openstack").arg(programs.join("onggi")).arg("--runs").arg(arguments.runs.to_string());
-    command.arg("--data").arg(data.to_string()).arg("--work").arg(work).args(["--title", &title(arguments)]);
+    command.arg("--data").arg(data.to_string()).arg("--work").arg(work).arg("--memory").arg(memory);
+    command.args(["--title", &title(arguments)]);
     if let Some(script) = &arguments.jcloud {
         ensure!(script.is_file(), "{} is no file: --jcloud names the original script", script.display());
         command.arg("--script").arg(script);
     }
-    let report = report(&mut command, &[work])?;
+    let report = report(&mut command, &[work, memory])?;
     if arguments.record { append(&report) } else { Ok(()) }
 }
 

@@ -218,6 +218,9 @@ struct BenchOpenstack {
     /// Where repositories go: best a disk
     #[arg(long)]
     work: PathBuf,
+    /// Where the repository of one server goes: best in memory
+    #[arg(long)]
+    memory: PathBuf,
     /// How the command is named in the report
     #[arg(long, default_value = "onggi-lab bench-openstack")]
     title: String,
@@ -319,6 +322,7 @@ fn run_bench_openstack(arguments: &BenchOpenstack) -> Result<()> {
         days: arguments.days.max(1),
         runs: arguments.runs.max(1),
         work: std::path::absolute(&arguments.work)?,
+        memory: std::path::absolute(&arguments.memory)?,
         measurer: std::env::current_exe()?,
         onggi: std::path::absolute(&arguments.program)?,
         script: arguments.script.as_deref().map(std::path::absolute).transpose()?,

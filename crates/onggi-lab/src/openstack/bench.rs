@@ -51,8 +51,10 @@ pub struct Plan {
     pub days: u64,
     /// How often a first and a second backup are taken; the medians are reported.
     pub runs: usize,
-    /// Where repositories and the backup server's folder go.
+    /// Where the backup server's folder goes, and what belongs to no measurement.
     pub work: PathBuf,
+    /// Where the repository of one server goes: what it is compared with writes nothing.
+    pub memory: PathBuf,
     /// The program that measures: this crate's own.
     pub measurer: PathBuf,
     /// The program that is measured.
@@ -127,6 +129,7 @@ impl Bed<'_> {
     fn prepare(&self) -> Result<()> {
         self.forget_earlier();
         let plan = self.plan;
+        fs::create_dir_all(&plan.memory)?;
         fs::create_dir_all(self.path("home"))?;
         self.sshd.introduce(&self.path("home"));
         fs::write(self.path("password"), "bench")?;
@@ -184,6 +187,7 @@ impl Bed<'_> {
         }
         self.lab.client(&["image", "delete", "bench"]);
         self.lab.administrate(&["flavor", "delete", "bench"]);
+        fs::remove_dir_all(&self.plan.memory).context("remove what was measured")?;
         fs::remove_dir_all(&self.plan.work).context("remove what was measured")
     }
 
@@ -239,7 +243,7 @@ impl Bed<'_> {
             line("a line of 1 Gbit/s", relay::start_line(target, GIGABIT, hear())),
         ];
         let (mut single, mut random) = (Single { lines, added: Vec::new(), costs: Vec::new() }, Random::new(1));
-        let repository = self.path("single").display().to_string();
+        let repository = self.plan.memory.join("single").display().to_string();
         let server = Self::server(1);
         let unit = format!("lab/demo/{server}");
         for turn in 1..=self.plan.runs {

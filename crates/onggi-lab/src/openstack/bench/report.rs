@@ -30,7 +30,8 @@ pub(super) fn page(plan: &Plan, command_line: &str, single: &Single, days: &Days
         page,
         "Servers with {} MiB of data, which nothing compresses, on a disk of {disk_gib} GiB; before each further backup \
          {change} % of the data change in pieces of {} MiB. The cloud (Nova with QEMU, Glance with files), the backup server \
-         (OpenSSH) and the programs share this machine. {way} Ratios that miss their aim are bold.\n\nCommand: `{command_line}`\n",
+         (OpenSSH) and the programs share this machine. The repository of one server is in memory, because a bare download \
+         writes nothing. {way} Ratios that miss their aim are bold.\n\nCommand: `{command_line}`\n",
         data / MIB,
         PIECE / MIB,
     ); // a string takes everything
