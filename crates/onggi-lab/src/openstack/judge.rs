@@ -352,8 +352,13 @@ impl Eyes<'_> {
         }
         let is_time = epoch.len() == 10 && epoch.bytes().all(|byte| byte.is_ascii_digit());
         let name = if is_time { "" } else { ", under a name without a time" };
-        let is_whole = known[number].1 == sha256(content) && !content.is_empty();
-        let state = if is_whole { "whole" } else { "not whole" };
+        let of_glance = known[number].1;
+        let state = match content {
+            [] => "empty",
+            _ if of_glance == sha256(content) => "whole",
+            _ if of_glance == sha256(&[]) => "out of its volume",
+            _ => "not whole",
+        };
         format!("keeps capture {}, {state}{name}", number + 1)
     }
 
