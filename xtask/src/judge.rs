@@ -13,16 +13,15 @@ use crate::workspace::{Profile, build, run as execute};
 
 /// Who judges, and what.
 #[derive(clap::Args)]
-#[group(required = true, multiple = true)]
 pub struct Arguments {
     /// The real `bbr`, which judges `onggi bbr`
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", required_unless_present = "jcloud")]
     bbr: Option<PathBuf>,
     /// The original JCloud script, which judges `onggi jcloud` on the lab's cloud
     #[arg(long, value_name = "PATH")]
     jcloud: Option<PathBuf>,
     /// Only acts whose name holds this
-    #[arg(long, value_name = "TEXT", requires = "Arguments")]
+    #[arg(long, value_name = "TEXT")]
     only: Option<String>,
 }
 

@@ -187,7 +187,8 @@ impl Bed<'_> {
         }
         self.lab.client(&["image", "delete", "bench"]);
         self.lab.administrate(&["flavor", "delete", "bench"]);
-        fs::remove_dir_all(&self.plan.memory).context("remove what was measured")?;
+        // The folder around it may be the same as that of all else.
+        fs::remove_dir_all(self.plan.memory.join("single")).context("remove what was measured")?;
         fs::remove_dir_all(&self.plan.work).context("remove what was measured")
     }
 

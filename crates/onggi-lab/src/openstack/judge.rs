@@ -166,16 +166,18 @@ struct Court<'a> {
     programs: Programs<'a>,
 }
 
-/// A program's name and how it is started.
-type Start<'a> = (&'static str, &'a dyn Fn(&Desk) -> Command);
+/// Whose run it is.
+#[derive(Debug, Clone, Copy)]
+enum Who {
+    Script,
+    Onggi,
+}
 
 impl Court<'_> {
     /// What can be seen after the same runs of both, and only of one: a line each.
     fn compare(&self, act: &Act) -> Result<Vec<String>> {
-        let script = |desk: &Desk| desk.script(self.programs.script);
-        let onggi = |desk: &Desk| desk.onggi(self.programs.onggi, &["jcloud", "--env", ".env"]);
-        let judge = self.perform(act, &[("script", &script)])?;
-        let ours = self.perform(act, &[("onggi", &onggi)])?;
+        let judge = self.perform(act, &[Who::Script])?;
+        let ours = self.perform(act, &[Who::Onggi])?;
         let only = |those: &[String], others: &[String], whose: &str| -> Vec<String> {
             those.iter().filter(|line| !others.contains(line)).map(|line| format!("{whose} only: {line}")).collect()
         };
@@ -192,9 +194,7 @@ impl Court<'_> {
             runs: 4,
             expected: &[],
         };
-        let script = |desk: &Desk| desk.script(self.programs.script);
-        let onggi = |desk: &Desk| desk.onggi(self.programs.onggi, &["jcloud", "--env", ".env"]);
-        let seen = self.perform(&act, &[("script", &script), ("onggi", &onggi)])?;
+        let seen = self.perform(&act, &[Who::Script, Who::Onggi])?;
         let mut wrong = Vec::new();
         for (run, server) in (1..=act.runs).flat_map(|run| act.servers.iter().map(move |server| (run, server))) {
             for capture in 1..run {
@@ -208,7 +208,7 @@ impl Court<'_> {
     }
 
     /// Runs of the programs in turns on a fresh folder, and what could be seen after each.
-    fn perform(&self, act: &Act, starts: &[Start<'_>]) -> Result<Vec<String>> {
+    fn perform(&self, act: &Act, turns: &[Who]) -> Result<Vec<String>> {
         let place = tempfile::tempdir()?;
         let settings = act.settings.replace("{backup}", &place.path().join("backup").display().to_string());
         let desk = Desk::lay(self.lab, self.sshd, place.path().to_owned(), act.project, &settings)?;
@@ -219,8 +219,7 @@ impl Court<'_> {
             let ids: Vec<&str> = eyes.names.iter().map(|(id, _)| id.as_str()).collect();
             desk.list(&ids)?;
             eyes.note()?;
-            let (_, start) = starts[(run - 1) % starts.len()];
-            let output = start(&desk).output()?;
+            let output = self.start(turns[(run - 1) % turns.len()], &desk).output()?;
             // The script does not wait for the image that it asks for.
             eyes.until_quiet();
             seen.push(format!("run {run}: ends with {}", output.status.code().unwrap_or(-1)));
@@ -228,6 +227,13 @@ impl Court<'_> {
         }
         eyes.clear()?;
         Ok(seen)
+    }
+
+    fn start(&self, who: Who, desk: &Desk) -> Command {
+        match who {
+            Who::Script => desk.script(self.programs.script),
+            Who::Onggi => desk.onggi(self.programs.onggi, &["jcloud", "--env", ".env"]),
+        }
     }
 
     /// Ids and names of an act's servers; one of another project is made first.

@@ -38,9 +38,7 @@ pub use zeros::{id_of_zeros, length_of_zeros};
 use crate::{
     Repository, Result, WriteBudget,
     error::RepoError,
-    format::{
-        BlobId, BlobKind, ChunkSizes, Chunker, Chunking, Compression, IndexPack, Node, NodeKind, PackId, SnapshotId,
-    },
+    format::{BlobId, BlobKind, ChunkSizes, Chunker, Chunking, Compression, Node, NodeKind, PackId, SnapshotId},
     lock::{Lock, LockKind},
     sabotage,
 };
@@ -310,7 +308,7 @@ async fn adopt(shared: &Arc<Shared>, packs: Vec<PackId>) -> Result<()> {
         let Ok(info) = shared.repo.fresh().stat(id.handle()).await else { continue };
         match shared.repo.read_header(id, info.size).await {
             Ok(entries) => {
-                if let Some((number, _)) = shared.index.add_pending(IndexPack::new(id, entries)) {
+                if let Some((number, _)) = shared.index.add_pending(id, &entries) {
                     shared.reliance.use_pack(number);
                 }
             }

@@ -5,7 +5,7 @@ use super::writer::Writing;
 use crate::{
     budget::{Buffer, Permit},
     error::{Act, chain},
-    format::{IndexPack, PackEntry, PackId},
+    format::{PackEntry, PackId},
     sabotage,
 };
 use bytes::Bytes;
@@ -59,7 +59,7 @@ async fn one(writing: &Arc<Writing>, upload: Upload) {
     if let Err(error) = stored.act(|| format!("create {handle}")) {
         return writing.fail(&error);
     }
-    let (number, is_due) = writing.index.add_pending(IndexPack::new(id, entries.clone())).unzip();
+    let (number, is_due) = writing.index.add_pending(id, &entries).unzip();
     writing.claims.stored((id, number), &entries);
     if is_due == Some(true) {
         announce_or_fail(writing).await;

@@ -93,21 +93,25 @@ impl Index {
     /// Adds a pack that was just found or written; look-ups find its blobs at once. Returns its number if it is new here.
     pub(crate) fn add(&self, pack: PackId, state: PackState, entries: &[PackEntry]) -> Option<PackNumber> {
         let number = self.packs_mut().insert(pack, state, None, entries)?;
+        self.add_blobs(number, entries);
+        Some(PackNumber(number))
+    }
+
+    fn add_blobs(&self, number: u32, entries: &[PackEntry]) {
         for entry in entries {
             self.shard_mut(&entry.id).add(Record::new(number, entry));
         }
-        Some(PackNumber(number))
     }
 
     /// Adds a pack that is stored and not announced; nobody may be told that something is stored that relies on it before
     /// [`Repository::announce`](crate::Repository::announce) did. Returns its number, and whether an index file is due.
-    pub(crate) fn add_pending(&self, pack: IndexPack) -> Option<(PackNumber, bool)> {
-        let number = self.packs_mut().insert(pack.id, PackState::Live, None, &pack.blobs)?;
+    pub(crate) fn add_pending(&self, pack: PackId, entries: &[PackEntry]) -> Option<(PackNumber, bool)> {
+        let number = self.packs_mut().insert(pack, PackState::Live, None, entries)?;
         self.packs_mut().written(number);
-        for entry in &pack.blobs {
-            self.shard_mut(&entry.id).add(Record::new(number, entry));
-        }
-        Some((PackNumber(number), self.pending().add([pack])))
+        // It waits before anybody can find its blobs: who relies on them announces it.
+        let is_due = self.pending().add([IndexPack::new(pack, entries.to_vec())]);
+        self.add_blobs(number, entries);
+        Some((PackNumber(number), is_due))
     }
 
     /// Packs that wait for an index file.

@@ -51,22 +51,15 @@ fn marks_of(thing: &Value) -> &Value {
     thing.get("metadata").filter(|metadata| metadata.is_object()).unwrap_or(thing)
 }
 
-/// Notes marks that a thing was given in the cloud; `null` takes one off.
+/// Notes marks that a thing was given in the cloud; `null` took one off, and reads like none.
 pub(super) fn note(thing: &mut Value, marks: &Map<String, Value>) {
-    let has_metadata = thing.get("metadata").is_some_and(Value::is_object);
-    let Some(own) = (if has_metadata { thing["metadata"].as_object_mut() } else { thing.as_object_mut() }) else {
-        return;
-    };
-    if has_metadata {
+    if thing["metadata"].is_object() {
         // Cinder takes all of it in place of the old.
-        own.clear();
+        thing["metadata"] = Value::Object(marks.clone());
+        return;
     }
     for (key, value) in marks {
-        if value.is_null() {
-            own.remove(key);
-        } else {
-            own.insert(key.clone(), value.clone());
-        }
+        thing[key] = value.clone();
     }
 }
 
